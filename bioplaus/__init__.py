@@ -1,0 +1,1 @@
+"""A simulator for biologically plausible learning rules."""

@@ -1,0 +1,182 @@
+"""What a backend must offer. Everything above this folder computes through these methods only.
+
+Arrays are float in the backend's ``dtype`` unless said otherwise. Axes are ``(N, C, H, W)`` for maps
+and ``(..., N, features)`` for vectors. Weights are ``(out, in, kh, kw)`` and ``(in, out)``. Four-axis
+arrays are stored in whatever memory order the backend's convolutions like; the logical axes never
+change. Beyond these methods parts may use what NumPy arrays and tensors share: arithmetic, in-place
+arithmetic, comparisons, indexing, ``reshape``, ``sum/mean/any(axis, keepdims=...)``, ``.T`` on matrices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from bioplaus.backend.streams import Stream
+from bioplaus.backend.window import Window
+
+Array = Any
+Shape = Sequence[int]
+
+
+class Backend(ABC):
+    """An array library on one device in one precision."""
+
+    name: str
+    device: str
+    dtype: str
+
+    # -- arrays ------------------------------------------------------------------------------
+    @abstractmethod
+    def scope(self) -> AbstractContextManager[Any]:
+        """Inside it, nothing is recorded for automatic differentiation; every step runs in one."""
+
+    @abstractmethod
+    def array(self, host: Any) -> Array:
+        """A fresh floating array on the device; four-axis ones in convolution order."""
+
+    @abstractmethod
+    def raw(self, host: Any) -> Array:
+        """The array on the device with its own dtype (uint8 images, int64 labels)."""
+
+    @abstractmethod
+    def host(self, x: Array) -> Any:
+        """A C-ordered numpy copy with the logical axes; reads from the device, so never in a step."""
+
+    @abstractmethod
+    def zeros(self, shape: Shape) -> Array:
+        """Zeros; four-axis ones in convolution order."""
+
+    @abstractmethod
+    def image(self, x: Array) -> Array:
+        """The same values in the memory order convolutions like; no copy where it already is."""
+
+    @abstractmethod
+    def assign(self, out: Array, x: Array) -> None:
+        """out <- x, in place."""
+
+    @abstractmethod
+    def floats(self, x: Array) -> Array:
+        """Integers as floats of the backend's dtype."""
+
+    @abstractmethod
+    def take(self, x: Array, rows: Array) -> Array:
+        """x[rows] along the first axis; rows int64 on the device."""
+
+    @abstractmethod
+    def one_hot(self, labels: Array, classes: int) -> Array:
+        """(N,) int -> (N, classes) floats."""
+
+    # -- element by element ------------------------------------------------------------------
+    @abstractmethod
+    def sign(self, x: Array, out: Array | None = None) -> Array:
+        """-1, 0 or 1; sign(0) = 0."""
+
+    @abstractmethod
+    def add_scaled(self, a: Array, b: Array, scale: float, out: Array) -> Array:
+        """out <- a + scale * b; out may be a or b. Returns out."""
+
+    @abstractmethod
+    def multiply(self, a: Array, b: Any, out: Array) -> Array:
+        """out <- a * b; out may be a or b. Returns out."""
+
+    @abstractmethod
+    def exp(self, x: Array) -> Array: ...
+    @abstractmethod
+    def log(self, x: Array) -> Array: ...
+    @abstractmethod
+    def sqrt(self, x: Array) -> Array: ...
+    @abstractmethod
+    def abs(self, x: Array) -> Array: ...
+    @abstractmethod
+    def where(self, condition: Array, a: Any, b: Any) -> Array: ...
+    @abstractmethod
+    def maximum(self, a: Array, b: Any) -> Array: ...
+
+    @abstractmethod
+    def relu(self, x: Array, inplace: bool = False) -> Array:
+        """max(x, 0); NaN stays NaN."""
+
+    @abstractmethod
+    def relu_back(self, dy: Array, y: Array) -> Array:
+        """dy where y > 0, else 0; may write into dy."""
+
+    @abstractmethod
+    def tanh(self, x: Array) -> Array: ...
+
+    @abstractmethod
+    def log_softmax(self, x: Array) -> Array:
+        """Along the last axis."""
+
+    # -- dense -------------------------------------------------------------------------------
+    @abstractmethod
+    def linear(self, x: Array, W: Array, b: Array | None) -> Array:
+        """x (..., N, in) @ W (in, out) + b (1, out) -> (..., N, out)."""
+
+    @abstractmethod
+    def linear_down(self, n: Array, V: Array) -> Array:
+        """n (..., N, out) @ V.T -> (..., N, in)."""
+
+    @abstractmethod
+    def linear_outer(self, x: Array, n: Array, out: Array, scale: float, keep: float) -> None:
+        """out (in, out) <- keep * out + scale * x.T @ n; keep = 0 ignores what out held, NaN included.
+
+        x and n are (N, .) or (..., N, .); leading axes are summed over.
+        """
+
+    # -- convolution (cross-correlation, no kernel flip) -------------------------------------
+    @abstractmethod
+    def conv(self, x: Array, W: Array, b: Array | None, window: Window) -> Array:
+        """x (N, I, H, W), W (O, I, kh, kw), b (1, O, 1, 1) -> (N, O, *window.output)."""
+
+    @abstractmethod
+    def conv_down(self, n: Array, V: Array, window: Window, b: Array | None = None) -> Array:
+        """The adjoint of ``conv`` in x: (N, O, *window.output) -> (N, I, *window.size), plus b (1, I, 1, 1)."""
+
+    @abstractmethod
+    def conv_outer(
+        self, x: Array, n: Array, out: Array, window: Window, scale: float, keep: float, bias: Array | None = None
+    ) -> None:
+        """out (O, I, kh, kw) <- keep * out + scale * sum over samples and windows of n x.
+
+        With ``bias`` (1, O, 1, 1): also bias <- keep * bias + scale * sum(n). keep = 0 ignores old values.
+        """
+
+    # -- pooling -----------------------------------------------------------------------------
+    @abstractmethod
+    def maxpool(self, x: Array, window: Window) -> tuple[Array, Array]:
+        """Largest in-image element of each window -> (N, C, *window.output), and which one it was.
+
+        The first one in row order where several are equal. The second array is opaque, for ``maxpool_back``.
+        """
+
+    @abstractmethod
+    def maxpool_back(self, dy: Array, x: Array, which: Array, window: Window) -> Array:
+        """Sends dy to the elements that won -> (N, C, *window.size)."""
+
+    @abstractmethod
+    def avgpool(self, x: Array, window: Window) -> Array:
+        """Mean of the in-image elements of each window -> (N, C, *window.output)."""
+
+    @abstractmethod
+    def avgpool_back(self, dy: Array, x: Array, window: Window) -> Array:
+        """The adjoint of ``avgpool``."""
+
+    # -- normalization -----------------------------------------------------------------------
+    @abstractmethod
+    def standardize(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
+        """Per channel (axis 1 of (N, C, H, W)) or per unit (axis 1 of (N, C)) over all other axes.
+
+        Returns z = (x - mean) / sigma, mean, and sigma = sqrt(var + eps), the last two (C,).
+        """
+
+    @abstractmethod
+    def standardize_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
+        """dx = (dz - mean(dz) - z mean(dz z)) / sigma, through both statistics."""
+
+    # -- random numbers ----------------------------------------------------------------------
+    @abstractmethod
+    def uniform(self, stream: Stream, out: Array) -> None:
+        """out <- U[0, 1), a function of the stream alone; may differ between devices."""

@@ -1,0 +1,299 @@
+"""PyTorch, on a CPU or a CUDA device: the primitives its own backward uses, and no autograd tape.
+
+Maps are kept channels-last, which the convolution, pooling and batch-statistics kernels prefer.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from bioplaus.backend.base import Array, Backend, Shape
+from bioplaus.backend.streams import Stream
+from bioplaus.backend.window import Window
+from bioplaus.errors import PartError
+
+aten = torch.ops.aten
+LAST = torch.channels_last
+
+
+class Torch(Backend):
+    """PyTorch tensors on ``device`` in ``dtype``."""
+
+    name = "torch"
+
+    def __init__(self, dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise PartError(
+                f"device {device!r}: this PyTorch ({torch.__version__}) sees no CUDA GPU. "
+                "Run with --device cpu, or install a CUDA build of PyTorch."
+            )
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = device
+        self.dtype = dtype
+        self._device = torch.device(device)
+        self._dtype = getattr(torch, dtype)
+
+    @staticmethod
+    def available_device() -> str:
+        """``cuda:0`` where there is a GPU, else ``cpu``."""
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+    @staticmethod
+    def version() -> str:
+        """The library's version."""
+        return str(torch.__version__)
+
+    @property
+    def threads(self) -> int:
+        """Threads one operation may use on the CPU."""
+        return torch.get_num_threads()
+
+    # -- arrays ------------------------------------------------------------------------------
+    def scope(self) -> AbstractContextManager[Any]:
+        """Inference mode."""
+        return torch.inference_mode()
+
+    def array(self, host: Any) -> Array:
+        """A fresh floating tensor."""
+        x = torch.tensor(np.asarray(host), dtype=self._dtype, device=self._device)
+        return self.image(x)
+
+    def raw(self, host: Any) -> Array:
+        """A tensor with the array's own dtype."""
+        return self.image(torch.tensor(np.asarray(host), device=self._device))
+
+    def host(self, x: Array) -> Any:
+        """A C-ordered numpy copy."""
+        return np.array(x.detach().cpu().numpy(), order="C", copy=True)
+
+    def zeros(self, shape: Shape) -> Array:
+        """Zeros."""
+        return self.image(torch.zeros(tuple(shape), dtype=self._dtype, device=self._device))
+
+    def image(self, x: Array) -> Array:
+        """Channels-last where there are four axes."""
+        return x.contiguous(memory_format=LAST) if x.dim() == 4 else x
+
+    def assign(self, out: Array, x: Array) -> None:
+        """out <- x."""
+        out.copy_(x)
+
+    def floats(self, x: Array) -> Array:
+        """To the backend's dtype."""
+        return x.to(self._dtype)
+
+    def take(self, x: Array, rows: Array) -> Array:
+        """x[rows]; maps as the channels-last rows they are stored as."""
+        if x.dim() == 4:
+            return x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+        return x.index_select(0, rows)
+
+    def one_hot(self, labels: Array, classes: int) -> Array:
+        """(N, classes)."""
+        return torch.nn.functional.one_hot(labels, classes).to(self._dtype)
+
+    # -- element by element ------------------------------------------------------------------
+    def sign(self, x: Array, out: Array | None = None) -> Array:
+        """-1, 0, 1."""
+        return torch.sign(x) if out is None else torch.sign(x, out=out)
+
+    def add_scaled(self, a: Array, b: Array, scale: float, out: Array) -> Array:
+        """out <- a + scale * b."""
+        return torch.add(a, b, alpha=scale, out=out)
+
+    def multiply(self, a: Array, b: Any, out: Array) -> Array:
+        """out <- a * b."""
+        return torch.mul(a, b, out=out)
+
+    exp = staticmethod(torch.exp)
+    log = staticmethod(torch.log)
+    sqrt = staticmethod(torch.sqrt)
+    abs = staticmethod(torch.abs)
+    tanh = staticmethod(torch.tanh)
+    where = staticmethod(torch.where)
+
+    def maximum(self, a: Array, b: Any) -> Array:
+        """Element-wise maximum."""
+        return torch.maximum(a, b) if isinstance(b, torch.Tensor) else torch.clamp(a, min=b)
+
+    def relu(self, x: Array, inplace: bool = False) -> Array:
+        """max(x, 0)."""
+        return torch.relu_(x) if inplace else torch.relu(x)
+
+    def relu_back(self, dy: Array, y: Array) -> Array:
+        """dy where y > 0, written into dy."""
+        return aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)
+
+    def log_softmax(self, x: Array) -> Array:
+        """Along the last axis."""
+        return torch.log_softmax(x, -1)
+
+    # -- dense -------------------------------------------------------------------------------
+    def linear(self, x: Array, W: Array, b: Array | None) -> Array:
+        """x @ W + b."""
+        if b is None:
+            return torch.matmul(x, W)
+        return torch.addmm(b, x, W) if x.dim() == 2 else torch.matmul(x, W) + b
+
+    def linear_down(self, n: Array, V: Array) -> Array:
+        """n @ V.T."""
+        return torch.matmul(n, V.t())
+
+    def linear_outer(self, x: Array, n: Array, out: Array, scale: float, keep: float) -> None:
+        """out <- keep * out + scale * x.T @ n."""
+        rows, columns = x.reshape(-1, x.shape[-1]), n.reshape(-1, n.shape[-1])
+        out.addmm_(rows.t(), columns, beta=keep, alpha=scale)
+
+    # -- convolution -------------------------------------------------------------------------
+    def conv(self, x: Array, W: Array, b: Array | None, window: Window) -> Array:
+        """Cross-correlation."""
+        x, pad = self._padded(x, window)
+        return aten.convolution(
+            x, W, None if b is None else b.reshape(-1), window.stride, pad, (1, 1), False, (0, 0), 1
+        )
+
+    def conv_down(self, n: Array, V: Array, window: Window, b: Array | None = None) -> Array:
+        """The adjoint of ``conv``, as its own backward computes it."""
+        top, bottom, left, right = window.pad
+        h, w = window.size
+        symmetric = window.is_symmetric
+        size = (h, w) if symmetric else (h + top + bottom, w + left + right)
+        pad = (top, left) if symmetric else (0, 0)
+        shape_only = n.new_empty(1).expand(n.shape[0], V.shape[1], *size)
+        dx, _, _ = aten.convolution_backward(
+            n, shape_only, V, None, window.stride, pad, (1, 1), False, (0, 0), 1, (True, False, False)
+        )
+        if not symmetric:
+            dx = self.image(dx[:, :, top : top + h, left : left + w])
+        return dx if b is None else dx.add_(b)
+
+    def conv_outer(
+        self, x: Array, n: Array, out: Array, window: Window, scale: float, keep: float, bias: Array | None = None
+    ) -> None:
+        """out <- keep * out + scale * dW, bias likewise."""
+        x, pad = self._padded(x, window)
+        _, dW, db = aten.convolution_backward(
+            n, x, out, [out.shape[0]], window.stride, pad, (1, 1), False, (0, 0), 1, (False, True, bias is not None)
+        )
+        _mix(out, dW, scale, keep)
+        if bias is not None:
+            _mix(bias, db.view_as(bias), scale, keep)
+
+    def _padded(self, x: Array, window: Window) -> tuple[Array, tuple[int, int]]:
+        """x and the symmetric padding the kernel is to add; one-sided padding is added here."""
+        top, bottom, left, right = window.pad
+        if window.is_symmetric:
+            return x, (top, left)
+        return torch.nn.functional.pad(x, (left, right, top, bottom)), (0, 0)
+
+    # -- pooling -----------------------------------------------------------------------------
+    def maxpool(self, x: Array, window: Window) -> tuple[Array, Array]:
+        """Largest in-image element and its place."""
+        pad = _pool_padding(window)
+        if pad is None:
+            top, bottom, left, right = window.pad
+            padded = torch.nn.functional.pad(x, (left, right, top, bottom), value=-torch.inf)
+            y, which = aten.max_pool2d_with_indices(padded, window.kernel, window.stride, (0, 0), (1, 1), False)
+        else:
+            y, which = aten.max_pool2d_with_indices(x, window.kernel, window.stride, pad, (1, 1), True)
+        return y, which
+
+    def maxpool_back(self, dy: Array, x: Array, which: Array, window: Window) -> Array:
+        """To the winners."""
+        pad = _pool_padding(window)
+        if pad is not None:
+            return aten.max_pool2d_with_indices_backward(dy, x, window.kernel, window.stride, pad, (1, 1), True, which)
+        top, bottom, left, right = window.pad
+        h, w = window.size
+        padded = torch.nn.functional.pad(x, (left, right, top, bottom))
+        dx = aten.max_pool2d_with_indices_backward(
+            dy, padded, window.kernel, window.stride, (0, 0), (1, 1), False, which
+        )
+        return self.image(dx[:, :, top : top + h, left : left + w])
+
+    def avgpool(self, x: Array, window: Window) -> Array:
+        """Mean of the in-image elements."""
+        pad = _pool_padding(window)
+        if pad is not None:
+            return aten.avg_pool2d(x, window.kernel, window.stride, pad, True, False, None)
+        top, bottom, left, right = window.pad
+        padded = torch.nn.functional.pad(x, (left, right, top, bottom))
+        total = aten.avg_pool2d(padded, window.kernel, window.stride, (0, 0), False, True, 1)
+        return total.mul_(self._shares(window))
+
+    def avgpool_back(self, dy: Array, x: Array, window: Window) -> Array:
+        """The adjoint of ``avgpool``."""
+        pad = _pool_padding(window)
+        if pad is not None:
+            return aten.avg_pool2d_backward(dy, x, window.kernel, window.stride, pad, True, False, None)
+        top, bottom, left, right = window.pad
+        h, w = window.size
+        padded = x.new_empty(1).expand(*x.shape[:2], h + top + bottom, w + left + right)
+        dx = aten.avg_pool2d_backward(
+            self.image(dy * self._shares(window)), padded, window.kernel, window.stride, (0, 0), False, True, 1
+        )
+        return self.image(dx[:, :, top : top + h, left : left + w])
+
+    def _shares(self, window: Window) -> Array:
+        """1 / in-image elements of every window."""
+        top, bottom, left, right = window.pad
+        inside = torch.nn.functional.pad(
+            torch.ones((1, 1, *window.size), dtype=self._dtype, device=self._device), (left, right, top, bottom)
+        )
+        return 1 / aten.avg_pool2d(inside, window.kernel, window.stride, (0, 0), False, True, 1)
+
+    # -- normalization -----------------------------------------------------------------------
+    def standardize(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
+        """z, mean, sigma."""
+        z, mean, inverse = aten.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
+        return z, mean, inverse.reciprocal()
+
+    def standardize_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
+        """Through both statistics."""
+        dx, _, _ = aten.native_batch_norm_backward(
+            dz, x, None, None, None, mean, sigma.reciprocal(), True, 0.0, (True, False, False)
+        )
+        return dx
+
+    # -- random numbers ----------------------------------------------------------------------
+    def uniform(self, stream: Stream, out: Array) -> None:
+        """U[0, 1): on the CPU what the numpy backend draws, on a GPU the device's own numbers."""
+        if self._device.type == "cpu":
+            drawn = stream.generator().random(tuple(out.shape), dtype=np.dtype(self.dtype).type)
+            out.copy_(torch.from_numpy(drawn))
+        else:
+            generator = torch.Generator(self._device).manual_seed(stream.key() & (2**63 - 1))
+            out.uniform_(generator=generator)
+
+
+def _mix(out: Array, new: Array, scale: float, keep: float) -> None:
+    """out <- keep * out + scale * new; keep = 0 ignores what out held."""
+    if keep:
+        out.mul_(keep).add_(new, alpha=scale)
+    else:
+        torch.mul(new, scale, out=out)
+
+
+def _pool_padding(window: Window) -> tuple[int, int] | None:
+    """The padding with which PyTorch's pools, in ceil mode, lay the same windows; None where they cannot."""
+    top, bottom, left, right = window.pad
+    (kh, kw), (h, w), output = window.kernel, window.size, window.output
+    if top * 2 > kh or left * 2 > kw:
+        return None
+    if (
+        _ceil(h + 2 * top, kh, window.stride[0], h + top),
+        _ceil(w + 2 * left, kw, window.stride[1], w + left),
+    ) != output:
+        return None
+    return top, left
+
+
+def _ceil(padded: int, kernel: int, stride: int, last_start: int) -> int:
+    """How many windows PyTorch lays in ceil mode: the last one must start inside the map or its left padding."""
+    count = -(-(padded - kernel) // stride) + 1
+    return count - 1 if (count - 1) * stride >= last_start else count

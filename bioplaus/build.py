@@ -1,0 +1,200 @@
+"""Config + registry + backend -> network: the only place that resolves names."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any
+
+from bioplaus import config as configs
+from bioplaus import registry
+from bioplaus.backend.base import Array, Backend
+from bioplaus.backend.streams import Stream
+from bioplaus.construct import make
+from bioplaus.errors import ConfigError
+from bioplaus.network import Network
+from bioplaus.parts import Link, Map, Unit
+from bioplaus.units import Chain, GainBias, Node, NormSite, Parameter, Tap, walk
+
+Shape = tuple[int, ...]
+
+
+def backend(name: str = "auto", *, device: str = "auto", dtype: str = "float32", threads: int | None = None) -> Backend:
+    """The array library to compute with. ``auto`` takes torch where it is installed, and a GPU where there is one.
+
+    Raises
+    ------
+    PartError       the library or the device is not there: nothing else is taken in its place
+    """
+    if name == "auto":
+        name = "torch" if importlib.util.find_spec("torch") else "numpy"
+    kind = registry.get("backend", name)
+    where = kind.available_device() if device == "auto" else device
+    return kind(dtype=dtype, device=where, threads=threads)  # type: ignore[no-any-return]
+
+
+def network(config: configs.Config, *, classes: int, xp: Backend) -> Network:
+    """The network a config describes, with fresh weights.
+
+    Raises
+    ------
+    ConfigError, ShapeError, PartError      with the file and line of what does not fit
+    """
+    return _Builder(config, classes, xp).network()
+
+
+def relink(network: Network, config: configs.Config, phase: int) -> None:
+    """Give every layer the update of a training phase; what a link remembers stays where the link stays."""
+    chosen = configs.choices(config, [node.name for node in network.nodes], phase=phase)
+    for unit in (*network.nodes, *network.gains):
+        chain = make("update", chosen[unit.name]["update"], f"layer {unit.name!r}: update", allow_code=True)
+        for parameter in unit.arrays():
+            parameter.relink(network.xp, chain)
+
+
+class _Builder:
+    def __init__(self, config: configs.Config, classes: int, xp: Backend) -> None:
+        self.config, self.classes, self.xp = config, classes, xp
+        self.stream = Stream(config.seed)
+        items = list(configs.walk(config.network.layers))
+        self.weighted = [item.name for item in items if self.is_weighted(item.kind) and item.name]
+        self.choices = configs.choices(config, self.weighted)
+        self.has_site: set[str] = set()
+        self.free_norms = 0
+
+    def network(self) -> Network:
+        config, xp = self.config, self.xp
+        root, shape = self.chain(config.network.layers, tuple(config.network.input))
+        root.wire(False)
+        units = list(walk(root))
+        for unit in units:
+            if isinstance(unit, Node):
+                stream = self.stream.at("feedback", unit.name, 0)
+                unit.feedback = unit.channel.init(unit.map, unit.W, shape[0], stream)
+        loss = make("loss", config.network.loss, "loss", allow_code=True)
+        kind = registry.get("pass", config.network.pass_["recipe"])
+        training = config.training
+        return Network(
+            xp,
+            units,
+            kind(root),
+            loss,
+            self.stream,
+            reduction=training.reduction,
+            batches_per_update=training.batches_per_update,
+            clip=training.clip,
+        )
+
+    def chain(self, items: Sequence[configs.LayerItem], shape: Shape) -> tuple[Chain, Shape]:
+        """Units one after another, with a tap where each weight layer ends."""
+        units: list[Any] = []
+        node: Node | None = None
+        for place, item in enumerate(items):
+            layer = self.layer(item)
+            if node is not None and not getattr(layer, "in_layer", False):
+                units.append(Tap(node))
+                node = None
+            following = items[place + 1].kind if place + 1 < len(items) else None
+            site = _Site(self, item, node, normalized=following == "norm")
+            unit, shape = layer.place(site, shape)
+            if unit is None:
+                continue
+            if hasattr(unit, "inplace"):
+                unit.inplace = bool(units) and getattr(units[-1], "gives_fresh", False) and not _keeps_n(units[-1])
+            units.append(unit)
+            if isinstance(unit, Node):
+                node = unit
+        if node is not None:
+            units.append(Tap(node))
+        return Chain(units), shape
+
+    def layer(self, item: configs.LayerItem) -> Any:
+        params = {key: self.sized(value, item) for key, value in item.params.items()}
+        if item.layers or item.shortcut:
+            params |= {"path": list(item.layers), "shortcut": list(item.shortcut)}
+        return make("layer", {"recipe": item.kind, **params}, item.where, allow_code=True)
+
+    def sized(self, value: Any, item: configs.LayerItem) -> Any:
+        """A size that speaks of ``classes`` as a number; anything else as it is."""
+        return configs.size(value, self.classes) if isinstance(value, str) and "classes" in value else value
+
+    def is_weighted(self, kind: str) -> bool:
+        return getattr(registry.get("layer", kind, allow_code=True), "has_weights", False)
+
+    def part(self, kind: str, layer: str) -> Any:
+        where = configs.where(self.config, f"layers.{layer}.{kind}")
+        return make(kind, self.choices[layer][kind], where, allow_code=True)
+
+    def parameter(self, name: str, value: Array, role: str, chain: tuple[Link, ...]) -> Parameter:
+        states = [link.init(self.xp, value) for link in chain[:-1]]
+        return Parameter(name, value, self.xp.zeros(value.shape), role, chain, states)
+
+
+def _keeps_n(unit: Any) -> bool:
+    return isinstance(unit, Node) and unit.wants_n
+
+
+@dataclass
+class _Site:
+    """What one layer may ask for; see ``parts.Site``."""
+
+    builder: _Builder
+    item: configs.LayerItem
+    open: Node | None  # the weight layer this one belongs to
+    normalized: bool  # a norm follows
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.xp = self.builder.xp
+        self.name = self.item.name or (self.open.name if self.open else self.item.kind)
+
+    def node(self, map: Map) -> Unit:
+        builder, xp, name = self.builder, self.xp, self.name
+        chain = builder.part("update", name)
+        draws = builder.stream.at("init", name).generator()
+        W = xp.array(draws.normal(0.0, sqrt(2.0 / map.fan_in), map.shape))
+        norm = builder.part("norm", name) if self.normalized else None
+        bias = None
+        if norm is None or not norm.removes_bias:
+            bias = builder.parameter(f"{name}.b", xp.zeros(map.bias_shape), "bias", chain)
+        return Node(
+            name,
+            xp,
+            map,
+            builder.parameter(f"{name}.W", W, "weights", chain),
+            bias,
+            builder.part("channel", name),
+            {},
+            builder.part("plasticity", name),
+            builder.part("pruning", name),
+        )
+
+    def norm(self, shape: Shape) -> Unit | None:
+        builder = self.builder
+        if self.open is None:
+            raise ConfigError(f"{self.item.where}: norm follows no weight layer. Put it after the layer whose norm it is.")
+        norm = builder.part("norm", self.open.name)
+        builder.has_site.add(self.open.name)
+        if norm is None:
+            return None
+        site = NormSite(self.open.name, self.xp, norm, norm.init(self.xp, shape, 1))
+        return Chain([site, self.gain_bias(shape)]) if getattr(norm, "affine", False) else site
+
+    def gain_bias(self, shape: Shape) -> Unit:
+        builder, xp = self.builder, self.xp
+        layer = self.open.name if self.open else None
+        name = layer or self.name
+        chain = builder.part("update", layer) if layer else make("update", builder.config.defaults.update)
+        ready = (1, shape[0], *([1] * (len(shape) - 1)))
+        gain = builder.parameter(f"{name}.gain", xp.zeros(ready) + 1.0, "gain", chain)
+        bias = builder.parameter(f"{name}.bias", xp.zeros(ready), "bias", chain)
+        return GainBias(name, xp, gain, bias, frozen=self.open is not None and self.open.plasticity is None)
+
+    def chain(self, items: Sequence[Any], shape: Shape) -> tuple[Unit, Shape]:
+        return self.builder.chain(items, shape)
+
+    def stream(self, name: str) -> Stream:
+        return self.builder.stream.at(name, self.name)
+

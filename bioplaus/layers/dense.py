@@ -1,0 +1,71 @@
+"""Fully connected: n = x W + b."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.errors import ShapeError
+from bioplaus.parts import Site, Unit
+
+
+@dataclass(frozen=True)
+class DenseMap:
+    """x (..., N, in) through W (in, out)."""
+
+    xp: Backend
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(in, out)."""
+        return self.input + self.output
+
+    @property
+    def fan_in(self) -> int:
+        """Inputs of one unit."""
+        return self.input[0]
+
+    @property
+    def bias_shape(self) -> tuple[int, ...]:
+        """(1, out)."""
+        return (1, *self.output)
+
+    def up(self, x: Array, W: Array, b: Array | None = None) -> Array:
+        """x W + b."""
+        return self.xp.linear(x, W, b)
+
+    def down(self, n: Array, V: Array) -> Array:
+        """n V^T."""
+        return self.xp.linear_down(n, V)
+
+    def outer(
+        self, x: Array, n: Array, out: Array, scale: float = 1.0, keep: float = 1.0, bias: Array | None = None
+    ) -> None:
+        """out <- keep out + scale x^T n."""
+        self.xp.linear_outer(x, n, out, scale, keep)
+        if bias is not None:
+            total = n.reshape((-1, n.shape[-1])).sum(0).reshape(bias.shape) * scale
+            bias[...] = bias * keep + total if keep else total
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer of ``units``."""
+
+    has_weights: ClassVar[bool] = True
+    units: int
+
+    def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
+        """Takes flat samples."""
+        if len(shape) != 1:
+            raise ShapeError(
+                f"layer {site.name!r}: dense wants a flat input, given {_times(shape)}. Put flatten or globalmeanpool before it."
+            )
+        return site.node(DenseMap(site.xp, shape, (self.units,))), (self.units,)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,54 @@
+"""Dropout: inputs missing at random in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.backend.streams import Stream
+from bioplaus.parts import At, Site, Unit
+
+
+@dataclass(frozen=True)
+class DropoutUnit:
+    """y = x m / (1 - p) in training, with m = 0 for a share p of the elements; y = x in testing."""
+
+    xp: Backend
+    p: float
+    stream: Stream
+    holds_weights = False
+
+    def wire(self, below: bool) -> bool:
+        """See Unit."""
+        return below
+
+    def forward(self, x: Array, at: At) -> tuple[Array, Array]:
+        """y and the mask, drawn anew for every batch and visit."""
+        if not at.train:
+            return x, None
+        mask = self.xp.zeros(x.shape)
+        self.xp.uniform(self.stream.at(at.batch, at.visit), mask)
+        mask = self.xp.floats(mask >= self.p) / (1.0 - self.p)
+        return x * mask, mask
+
+    def back(self, dy: Array, cache: Array, top: Array, learn: object) -> Array:
+        """Through the same mask."""
+        return self.xp.multiply(dy, cache, out=dy)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A share ``p`` of the inputs is missing in training, at random for every sample.
+
+    Source: Srivastava et al. (2014), with the scale on the training side.
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.p < 1.0:
+            raise ValueError(f"p is {self.p}; wanted a share from 0 up to, not including, 1")
+
+    def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
+        """Takes any shape."""
+        return DropoutUnit(site.xp, self.p, site.stream("dropout")), shape

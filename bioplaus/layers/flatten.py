@@ -1,0 +1,39 @@
+"""Maps as vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.parts import At, Site, Unit
+
+
+@dataclass(frozen=True)
+class FlattenUnit:
+    """(N, ...) -> (N, features), channels first."""
+
+    xp: Backend
+    shape: tuple[int, ...]
+    holds_weights = False
+
+    def wire(self, below: bool) -> bool:
+        """See Unit."""
+        return below
+
+    def forward(self, x: Array, at: At) -> tuple[Array, None]:
+        """Rows."""
+        return x.reshape((x.shape[0], prod(self.shape))), None
+
+    def back(self, dy: Array, cache: None, top: Array, learn: object) -> Array:
+        """Maps again."""
+        return self.xp.image(dy.reshape((dy.shape[0], *self.shape)))
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """(C, H, W) becomes (C H W,)."""
+
+    def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit | None, tuple[int, ...]]:
+        """Takes any shape."""
+        return (None if len(shape) == 1 else FlattenUnit(site.xp, shape)), (prod(shape),)

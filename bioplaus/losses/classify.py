@@ -1,0 +1,26 @@
+"""Classification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.ops import score
+from bioplaus.parts import Batch
+
+
+class SoftmaxCrossEntropy:
+    """-log softmax(output)[label], summed over samples; the error at the output is softmax - one-hot."""
+
+    needs = {"output"}  # noqa: RUF012
+
+    def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
+        """(loss, {"output": (N, classes)})."""
+        output = signals["output"]
+        loss, error = score.cross_entropy(xp, output, xp.one_hot(batch.y, output.shape[-1]), batch.weight)
+        return loss, {"output": error}
+
+    def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> Array:
+        """Samples whose largest output is not the label's."""
+        missed = xp.floats(signals["output"].argmax(-1) != batch.y)
+        return missed.sum() if batch.weight is None else (missed * batch.weight).sum()

@@ -1,0 +1,31 @@
+"""Regression onto targets; onto one-hot targets where the batch holds labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.ops import score
+from bioplaus.parts import Batch
+
+
+class SquaredError:
+    """1/2 ||output - target||^2, summed over samples; the error at the output is output - target."""
+
+    needs = {"output"}  # noqa: RUF012
+
+    def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
+        """(loss, {"output": as the output})."""
+        output = signals["output"]
+        loss, error = score.squared(output, self._target(xp, output, batch), batch.weight)
+        return loss, {"output": error}
+
+    def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> Array:
+        """Samples whose largest output is not at the largest target."""
+        output = signals["output"]
+        missed = xp.floats(output.argmax(-1) != self._target(xp, output, batch).argmax(-1))
+        return missed.sum() if batch.weight is None else (missed * batch.weight).sum()
+
+    @staticmethod
+    def _target(xp: Backend, output: Array, batch: Batch) -> Array:
+        return batch.y if batch.y.ndim == output.ndim else xp.one_hot(batch.y, output.shape[-1])

@@ -1,0 +1,191 @@
+"""A network: units, a pass over them, a loss. It learns in two acts, ``accumulate`` and ``update``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.backend.streams import Stream
+from bioplaus.errors import RunError
+from bioplaus.parts import COLLECT, LOOK, TEST, At, Batch, Loss, Pass
+from bioplaus.units import GainBias, Node, NormSite, Parameter, Tap
+
+
+@dataclass
+class Network:
+    """Nodes, norm sites and gains in the order they run, with the pass that walks them.
+
+    Attributes
+    ----------
+    reduction : ``sum`` (dW adds up over the samples of a batch) or ``mean``
+    batches_per_update : dW is the mean over this many batches
+    clip : where set, dW of all parameters together is shortened to at most this length before an update
+    batches, updates : how many batches have been learned from, how many updates made
+    pending : how many batches dW holds that no update has used
+    """
+
+    xp: Backend
+    units: list[Any]
+    pass_: Pass
+    loss: Loss
+    stream: Stream
+    reduction: str = "sum"
+    batches_per_update: int = 1
+    clip: float | None = None
+    batches: int = 0
+    updates: int = 0
+    pending: int = 0
+    nodes: list[Node] = field(init=False)
+    norms: list[NormSite] = field(init=False)
+    gains: list[GainBias] = field(init=False)
+    taps: list[Tap] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nodes = [unit for unit in self.units if isinstance(unit, Node)]
+        self.norms = [unit for unit in self.units if isinstance(unit, NormSite)]
+        self.gains = [unit for unit in self.units if isinstance(unit, GainBias)]
+        self.taps = [unit for unit in self.units if isinstance(unit, Tap)]
+
+    # -- learning ----------------------------------------------------------------------------
+    def accumulate(self, batch: Batch) -> tuple[Array, Array]:
+        """Forward, error, back: dW grows by this batch's share. Returns (loss sum, number wrong), on the device."""
+        scale = 1.0 / self.batches_per_update
+        if self.reduction == "mean":
+            scale /= batch.x.shape[0]
+        with self.xp.scope():
+            signals, tape = self.pass_.forward(batch, At(batch=self.batches))
+            loss, errors = self.loss.error(self.xp, signals, batch)
+            wrong = self.loss.wrong(self.xp, signals, batch)
+            self.pass_.back(errors, tape, lambda unit, local: unit.learn(local, scale))
+        self.batches += 1
+        self.pending += 1
+        return loss, wrong
+
+    def update(self, rate: float | None = None, factor: float = 1.0) -> None:
+        """One step of every parameter, then every V follows its W.
+
+        ``rate`` overrides the rule's rates; ``factor`` is the schedule's and multiplies them.
+        """
+        with self.xp.scope():
+            if self.clip is not None:
+                self._clip(self.clip)
+            for parameter in self.parameters():
+                parameter.step(self.xp, rate, factor)
+            self.updates += 1
+            self.pending = 0
+            for node in self.nodes:
+                if node.keep:
+                    node.channel.refresh(node.map, node.W, node.feedback, self._feedback_stream(node))
+            for unit in (*self.nodes, *self.gains):
+                unit.keep = 0.0
+            for site in self.norms:
+                site.norm.updated(self.xp, site.stats)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """What learns: weights, biases and gains of layers that are not clamped, once something was accumulated."""
+        for unit in (*self.nodes, *self.gains):
+            if unit.keep:
+                yield from unit.parameters()
+
+    def _clip(self, longest: float) -> None:
+        """dW <- dW * min(1, longest / ||dW||) over all parameters together, without reading from the device."""
+        parameters = list(self.parameters())
+        length = self.xp.sqrt(sum((p.dW * p.dW).sum() for p in parameters))
+        share = longest / self.xp.maximum(length, longest)
+        for parameter in parameters:
+            self.xp.multiply(parameter.dW, share, out=parameter.dW)
+
+    def _feedback_stream(self, node: Node) -> Stream:
+        return self.stream.at("feedback", node.name, self.updates)
+
+    # -- looking -----------------------------------------------------------------------------
+    def evaluate(self, batch: Batch) -> tuple[Array, Array]:
+        """(loss sum, number wrong) with the stored statistics; nothing learns."""
+        with self.xp.scope():
+            signals, _ = self.pass_.forward(batch, TEST)
+            return self.loss.error(self.xp, signals, batch)[0], self.loss.wrong(self.xp, signals, batch)
+
+    def predict(self, x: Array) -> Array:
+        """The output for x (N, ...), with the stored statistics."""
+        with self.xp.scope():
+            return self.pass_.forward(Batch(x, None), TEST)[0]["output"]
+
+    @property
+    def collects(self) -> int:
+        """How many training batches the norms want before testing."""
+        return max((site.norm.collects for site in self.norms), default=0)
+
+    def begin_collecting(self) -> None:
+        """The next ``collects`` batches given to ``collect`` settle the statistics for testing."""
+        for site in self.norms:
+            site.norm.begin_collecting(site.stats)
+
+    def collect(self, batch: Batch) -> None:
+        """One training batch through the network, for its statistics alone."""
+        with self.xp.scope():
+            self.pass_.forward(batch, COLLECT)
+
+    def first_nonfinite(self, batch: Batch) -> str:
+        """Name of the first layer whose output for this batch is not finite, in the state as it is now."""
+        with self.watching() as seen, self.xp.scope():
+            self.pass_.forward(batch, LOOK)
+        bad = (name for name, y in seen.items() if not isfinite(float((y * 0.0).sum())))
+        return next(bad, self.nodes[-1].name)
+
+    @contextmanager
+    def watching(self) -> Iterator[dict[str, Array]]:
+        """Inside it, every layer's output y of the latest forward is kept; filled by name at the end."""
+        seen: dict[str, Array] = {}
+        for tap in self.taps:
+            tap.watching = True
+        try:
+            yield seen
+        finally:
+            for tap in self.taps:
+                if tap.y is not None:
+                    seen[tap.node.name] = tap.y
+                tap.watching, tap.y = False, None
+
+    # -- state -------------------------------------------------------------------------------
+    @property
+    def state(self) -> dict[str, Array]:
+        """Every array a checkpoint holds, by dotted name; the arrays themselves."""
+        return {name: value for unit in (*self.nodes, *self.norms, *self.gains) for name, value in unit.state()}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What a checkpoint holds beside the arrays."""
+        keeps = {f"{unit.name}.keep": int(unit.keep) for unit in (*self.nodes, *self.gains)}
+        return {"batches": self.batches, "updates": self.updates, "pending": self.pending, **keeps}
+
+    def load(self, state: dict[str, Any], counters: dict[str, int] | None = None) -> None:
+        """Take over the arrays (host or device) of a checkpoint, all of them, in place."""
+        own = self.state
+        if missing := sorted(set(own) - set(state)):
+            raise RunError(f"the checkpoint has no {missing[0]!r} ({len(missing)} arrays missing): another network or rule.")
+        with self.xp.scope():
+            for name, array in own.items():
+                if tuple(array.shape) != tuple(state[name].shape):
+                    raise RunError(
+                        f"the checkpoint's {name!r} is {tuple(state[name].shape)}; this network wants {tuple(array.shape)}."
+                    )
+                array[...] = self.xp.array(state[name])
+        if counters:
+            self.batches, self.updates, self.pending = (counters[k] for k in ("batches", "updates", "pending"))
+            for unit in (*self.nodes, *self.gains):
+                unit.keep = float(counters[f"{unit.name}.keep"])
+
+    def count(self) -> int:
+        """Number of weights, biases and gains."""
+        return sum(_size(p.W) for unit in (*self.nodes, *self.gains) for p in unit.arrays())
+
+
+def _size(a: Array) -> int:
+    size = 1
+    for n in a.shape:
+        size *= n
+    return size

@@ -1,0 +1,240 @@
+"""The interfaces everything is made of, and the Node that holds a weight array and its four choices.
+
+Two lists meet in one place. What a *network* is made of (maps, units, passes, losses) knows how to go
+forward and how to carry an error back through *a* V; what a *rule* is made of (channels, norms,
+plasticities, links) makes V, statistics, dW and steps. ``build`` pairs them once; inside a step
+nothing is looked up by name.
+
+Signs. ``dW`` is what the update *subtracts* (after its links): for the rule ``error`` an estimate of
+the gradient. A plasticity that needs no error writes the change it wants, an increment; the Node
+turns its sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.backend.streams import Stream
+
+State = dict[str, Array]
+
+
+class At(NamedTuple):
+    """Where a visit stands; known on the host, so parts may branch on it."""
+
+    visit: int = 0  # time step or branch; 0 in a feedforward net
+    train: bool = True  # there will be a way back; statistics of this batch (True) or stored ones (False)
+    track: bool = True  # may running memories move?
+    collect: bool = False  # a pass that only gathers statistics for testing
+    batch: int = 0  # how many batches have been learned from: whoever draws per batch draws at this number
+
+
+LEARN = At()
+COLLECT = At(train=False, track=False, collect=True)  # statistics of this batch, kept for testing; no way back
+LOOK = At(track=False)  # as in training, leaving no trace
+TEST = At(train=False, track=False)
+
+
+@dataclass
+class Local:
+    """All that one weight array may see at one visit; what the pass does not offer is None.
+
+    x (.., in) presynaptic input · n pre-activation · y output of the layer, after norm and activation ·
+    dn error at n · u, x_hat rendered signals of a generative pass · keep: 0 at the first visit since the
+    last update, then 1: what ``out`` already holds is to be multiplied by it · db where the bias learns.
+    """
+
+    x: Array
+    n: Array = None
+    y: Array = None
+    dn: Array = None
+    u: Array = None
+    x_hat: Array = None
+    at: At = At()
+    keep: float = 1.0
+    db: Array = None
+
+
+class Map(Protocol):
+    """A linear map with weights of a fixed shape: dense, conv, transposed conv, embedding.
+
+    The law every map is tested by: ``<up(x, W), n> == <x, down(n, W)> == <W, outer(x, n)>``.
+    """
+
+    xp: Backend
+    shape: tuple[int, ...]  # of W, and so of V
+    fan_in: int  # how many presynaptic inputs one unit has
+    input: tuple[int, ...]  # shape of one sample going up
+    output: tuple[int, ...]  # shape of one sample coming out
+    bias_shape: tuple[int, ...]  # ready to broadcast against the output
+
+    def up(self, x: Array, W: Array, b: Array | None = None) -> Array:
+        """x through W, plus b."""
+
+    def down(self, n: Array, V: Array) -> Array:
+        """The adjoint of ``up``: an error through V, or a rendering through W. None where x has no error."""
+
+    def outer(
+        self, x: Array, n: Array, out: Array, scale: float = 1.0, keep: float = 1.0, bias: Array | None = None
+    ) -> None:
+        """out <- keep * out + scale * d<up(x, W), n>/dW; with ``bias`` likewise for b."""
+
+
+class Channel(Protocol):
+    """How errors come back: makes V from W, and carries an error through it.
+
+    Claims, as class attributes, that the contract checks: ``exact_gradient`` (V is W), ``signs_agree``
+    (sign V = sign W wherever V is not 0), ``fixed`` (V never changes).
+    """
+
+    def init(self, map: Map, W: Array, top: int, stream: Stream) -> State:
+        """The arrays this channel keeps: V and what V is made of. ``top``: number of network outputs."""
+
+    def refresh(self, map: Map, W: Array, state: State, stream: Stream) -> None:
+        """W has changed: rewrite V in place. The stream is another one after every update."""
+
+    def carry(self, map: Map, dn: Array, top: Array, state: State) -> Array:
+        """The error for the layer below: usually ``map.down(dn, V)``. ``top`` is the error at the output."""
+
+
+class Plasticity(Protocol):
+    """Where dW comes from.
+
+    ``needs`` names the fields of Local it reads. With ``"dn"`` among them dW is a gradient, which updates
+    subtract; without, it is the change wanted, and the layer works without errors from above.
+    """
+
+    needs: set[str]
+
+    def dW(self, local: Local, map: Map, W: Array, out: Array, scale: float) -> None:
+        """out += scale * this visit's dW. A class with ``overwrites = True`` multiplies out by local.keep first."""
+
+
+class Link(Protocol):
+    """One step of the chain from accumulated dW to a step on W. ``rate`` ends the chain and subtracts."""
+
+    def init(self, xp: Backend, W: Array) -> State:
+        """What it remembers of one array."""
+
+    def step(self, xp: Backend, d: Array, W: Array, state: State, role: str, out: Array) -> Array:
+        """The next d: written into ``out`` (free to use, may be d itself) or into its own state.
+
+        ``role`` is ``weights``, ``bias`` or ``gain``: decay touches weights only.
+        """
+
+
+class Norm(Protocol):
+    """How activities are normalized, and the explicit way back through the statistics."""
+
+    removes_bias: bool  # takes away the per-unit mean, so a bias before it would do nothing
+    collects: int  # training batches wanted after each epoch to settle the statistics for testing
+
+    def init(self, xp: Backend, shape: tuple[int, ...], visits: int) -> State:
+        """Statistics for samples of ``shape``; one store per visit where the norm wants them apart."""
+
+    def forward(self, xp: Backend, n: Array, state: State, at: At) -> tuple[Array, Any]:
+        """(z, cache)."""
+
+    def back(self, xp: Backend, dz: Array, state: State, cache: Any) -> Array:
+        """The error at n."""
+
+    def begin_collecting(self, state: State) -> None:
+        """The next ``collects`` batches settle the statistics for testing."""
+
+    def updated(self, xp: Backend, state: State) -> None:
+        """The weights have changed (streaming memories move here)."""
+
+
+class Pruning(Protocol):
+    """Which synapses and neurons exist."""
+
+    def observe(self, local: Local, state: State) -> None:
+        """Watch one visit."""
+
+    def mask(self, W: Array, state: State, epoch: int) -> Array | None:
+        """Ones and zeros of W's shape, or None while all exist."""
+
+
+@dataclass
+class Batch:
+    """x (N, ...) floats ready for the network, y (N,) labels or (N, ...) targets.
+
+    weight (N,) is 1, or 0 for the padding of a last test batch; index the samples' places in the data set.
+    """
+
+    x: Array
+    y: Array
+    weight: Array = None
+    index: Any = None
+
+
+class Loss(Protocol):
+    """What is scored, and the error it starts."""
+
+    needs: set[str]  # signals: "output", later "image", "conv2.template", ...
+
+    def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
+        """(loss summed over the samples, {signal: error per sample})."""
+
+    def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> Array:
+        """How many samples (by weight) are wrong: what the error in percent counts."""
+
+
+Learn = Callable[["Node | Affine", Local], None]
+
+
+class Unit(Protocol):
+    """One stop of a pass: a Node, a norm site, an activation, a pool, or a block walking its own units."""
+
+    def wire(self, below: bool) -> bool:
+        """Told at build whether anybody below wants the error; says whether anybody here or below does."""
+
+    def forward(self, x: Array, at: At) -> tuple[Array, Any]:
+        """(y, cache)."""
+
+    def back(self, dy: Array | None, cache: Any, top: Array, learn: Any) -> Array | None:
+        """The error at x, or None where nobody below wants it. Nodes learn on the way."""
+
+
+class Pass(Protocol):
+    """In which order units run, and back again."""
+
+    provides: set[str]
+
+    def forward(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
+        """(signals, tape)."""
+
+    def back(self, errors: Mapping[str, Array], tape: Any, learn: Any) -> None:
+        """Walk back; freed as it goes."""
+
+
+class Site(Protocol):
+    """What a layer may ask for when it takes its place in a network; offered by ``build``."""
+
+    xp: Backend
+    name: str
+
+    def node(self, map: Map) -> Unit:
+        """A weight array behind ``map`` with this layer's four choices, initialized He-normal."""
+
+    def gain_bias(self, shape: tuple[int, ...]) -> Unit:
+        """A learned gain and bias per channel or unit for samples of ``shape``."""
+
+    def norm(self, shape: tuple[int, ...]) -> Unit | None:
+        """This layer's norm site, or None where the rule has none here."""
+
+    def chain(self, items: Sequence[Any], shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
+        """Units one after another, for a block; and the shape that comes out."""
+
+    def stream(self, name: str) -> Stream:
+        """Random numbers of this layer's own."""
+
+
+class Layer(Protocol):
+    """What ``networks/*.yaml`` names: parameters, and how they become a unit for samples of a shape."""
+
+    def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit | None, tuple[int, ...]]:
+        """(unit, shape of one sample coming out); ShapeError where the shape does not fit."""

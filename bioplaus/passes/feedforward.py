@@ -1,0 +1,28 @@
+"""Once up, once down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bioplaus.backend.base import Array
+from bioplaus.parts import At, Batch, Unit
+
+
+@dataclass(frozen=True)
+class Feedforward:
+    """x through every unit in order; the error at the output back through every unit in reverse."""
+
+    root: Unit
+    provides = {"output"}  # noqa: RUF012
+
+    def forward(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
+        """({"output": (N, outputs)}, tape)."""
+        output, tape = self.root.forward(batch.x, at)
+        return {"output": output}, tape
+
+    def back(self, errors: Mapping[str, Array], tape: Any, learn: Any) -> None:
+        """From the error at the output down to whoever still listens."""
+        top = errors["output"]
+        self.root.back(top, tape, top, learn)
