@@ -11,8 +11,21 @@ from typing import Any
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
 from bioplaus.errors import RunError
-from bioplaus.parts import COLLECT, LOOK, TEST, At, Batch, Loss, Pass
+from bioplaus.parts import COLLECT, LOOK, TEST, At, Batch, Local, Loss, Map, Pass, State
 from bioplaus.units import GainBias, Node, NormSite, Parameter, Tap
+
+
+class _ThroughW:
+    """The way back of plain backpropagation."""
+
+    def init(self, map: Map, W: Array, top: int, stream: Stream) -> State:
+        return {"V": W}
+
+    def refresh(self, map: Map, W: Array, state: State, stream: Stream) -> None:
+        pass
+
+    def carry(self, map: Map, dn: Array, top: Array, state: State) -> Array:
+        return map.down(dn, state["V"])
 
 
 @dataclass
@@ -128,6 +141,31 @@ class Network:
         """One training batch through the network, for its statistics alone."""
         with self.xp.scope():
             self.pass_.forward(batch, COLLECT)
+
+    def true_gradient(self, batch: Batch) -> dict[str, Array]:
+        """dLoss/dW summed over the latest batch learned from, by layer: every V is W for once, nothing learns.
+
+        Layers that are clamped or learn without an error have none.
+        """
+        gradient: dict[str, Array] = {}
+
+        def gather(unit: Any, local: Local) -> None:
+            if isinstance(unit, Node) and local.dn is not None:
+                if unit.name not in gradient:
+                    gradient[unit.name] = self.xp.zeros(unit.W.shape)
+                unit.map.outer(local.x, local.dn, gradient[unit.name])
+
+        ways = [(node, node.channel, node.feedback) for node in self.nodes]
+        for node in self.nodes:
+            node.channel, node.feedback = _ThroughW(), {"V": node.W}
+        try:
+            with self.xp.scope():
+                signals, tape = self.pass_.forward(batch, At(track=False, batch=self.batches - 1))
+                self.pass_.back(self.loss.error(self.xp, signals, batch)[1], tape, gather)
+        finally:
+            for node, channel, feedback in ways:
+                node.channel, node.feedback = channel, feedback
+        return gradient
 
     def first_nonfinite(self, batch: Batch) -> str:
         """Name of the first layer whose output for this batch is not finite, in the state as it is now."""

@@ -1,0 +1,30 @@
+"""bioplaus resume: go on from the last checkpoint."""
+
+from __future__ import annotations
+
+import click
+
+from bioplaus.cli.options import DATA_DIR, OUTPUT, stop_on_signal
+
+
+@click.command(short_help="Go on from the last checkpoint of a run.")
+@click.argument("run")
+@click.option("--epochs", type=click.IntRange(1), metavar="E", help="Train on to so many epochs in all.")
+@DATA_DIR
+@OUTPUT
+def command(run: str, epochs: int | None, data_dir: str | None, quiet: bool, as_json: bool) -> None:
+    """Go on with RUN (a run folder or its log), to the bit what an uninterrupted run gives."""
+    from bioplaus.cli.progress import listener
+    from bioplaus.record import open_run
+    from bioplaus.train import run as training
+
+    found = open_run(run)
+    if found.status == "finished" and (epochs is None or epochs <= found.summary["epochs"]):
+        if not quiet and not as_json:
+            click.echo(f"{run}: complete, {found.summary['epochs']} epochs. Train on with a larger --epochs.")
+        return
+    watching = listener(quiet=quiet, as_json=as_json)
+    with stop_on_signal() as stopping, watching:
+        training.resume(
+            run, epochs=epochs, data_dir=data_dir, listeners=(watching,), begin=watching.begin, stopping=stopping
+        )

@@ -1,0 +1,88 @@
+"""What each weight layer gets: the defaults, then every override whose address matches, then the phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from bioplaus.config.layers import WEIGHTS, walk
+from bioplaus.config.parts import KINDS, Wrong, merged
+from bioplaus.config.schema import Config
+from bioplaus.errors import ConfigError, nearest
+
+
+def choices(config: Config, layer_names: Sequence[str], *, phase: int | None = None) -> dict[str, dict[str, Any]]:
+    """The five choices of every weight layer.
+
+    Parameters
+    ----------
+    layer_names : weight layers in the order they run; names are dotted inside blocks
+    phase : place in ``training.phases``, whose update comes on top
+
+    Returns
+    -------
+    dict        layer -> {channel, norm, update, plasticity, pruning} -> spec (update may be a list of links)
+
+    Raises
+    ------
+    ConfigError     an address that matches no layer, or a change of something that cannot be changed
+    """
+    defaults = {kind: getattr(config.defaults, kind) for kind in KINDS}
+    result = {name: dict(defaults) for name in layer_names}
+    problems: list[str] = []
+    for address, override in config.layers:
+        names = matching(address, layer_names)
+        if not names:
+            text = f"matches no layer{nearest(address, layer_names)} Globs, $first, $last and $hidden also match."
+            problems.append(f"{where(config, f'layers.{address}')}: {text}")
+        for name in names:
+            for kind, over in override.items():
+                _write(result[name], kind, over, where(config, f"layers.{address}.{kind}"))
+    change = config.training.phases[phase].update if phase is not None and config.training.phases else None
+    for chosen in result.values() if change is not None else ():
+        _write(chosen, "update", change, where(config, f"training.phases.{phase}.update"))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return result
+
+
+def matching(address: str, layer_names: Sequence[str]) -> list[str]:
+    """The layers an address means: a name, a glob, a dotted path, ``$first``, ``$last`` or ``$hidden``."""
+    names = list(layer_names)
+    ends = {"$first": names[:1], "$last": names[-1:], "$hidden": names[:-1]}
+    return ends[address] if address in ends else [name for name in names if fnmatchcase(name, address)]
+
+
+def where(config: Config, path: str) -> str:
+    """Where a key was written, for messages: ``rules/usf.yaml:7: layers.conv2.channel``.
+
+    For a choice of one layer (``layers.conv2.channel``) that is the override that decided it, else the default.
+    """
+    keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
+    if keys[0] == "layers" and len(keys) > 1:
+        return _where_chosen(config, path)
+    place = config.origins.at(keys)
+    return f"{place}: {path}" if place else path
+
+
+def _where_chosen(config: Config, path: str) -> str:
+    kinds = [key for key in path.split(".")[2:] if key in KINDS]
+    name = path.removeprefix("layers.")
+    if kinds:
+        name = name.rpartition(f".{kinds[0]}")[0]
+    weights = [item.name for item in walk(config.network.layers) if item.name and item.kind in WEIGHTS]
+    for address, override in reversed(config.layers):
+        if (not kinds or kinds[0] in override) and (address == name or name in matching(address, weights)):
+            place = config.origins.at(("layers", address, *kinds[:1]))
+            return f"{place}: {path}" if place else path
+    place = config.origins.at(("defaults", *kinds[:1]))
+    return f"{place}: {path}" if place else path
+
+
+def _write(chosen: dict[str, Any], kind: str, over: Any, place: str) -> None:
+    try:
+        chosen[kind] = merged(chosen[kind], over)
+    except Wrong as error:
+        inside = "".join(f".{key}" for key in error.inside)
+        raise ConfigError(f"{place}{inside}: {error.text}.") from None

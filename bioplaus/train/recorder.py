@@ -1,0 +1,160 @@
+"""What the log gets: every few updates or epochs, what each layer did. Values wait on the device until a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import acos, degrees, nan
+from typing import Any
+
+from bioplaus.backend.base import Array, Backend
+from bioplaus.config import Every
+from bioplaus.config.schema import Record
+from bioplaus.network import Network
+from bioplaus.ops.compare import cosine, length, sign_agreement
+from bioplaus.parts import LOOK, Batch
+from bioplaus.record import Log
+from bioplaus.train.listeners import Listener, Moment
+from bioplaus.units import Node
+
+METRICS = ("train", "test", "validation")
+
+
+class Recorder(Listener):
+    """Listens to a training and fills the log, as often as the config's ``record`` says.
+
+    Parameters
+    ----------
+    log : the rows since the last commit
+    record : how often each table gets a row
+    probe : a fixed batch whose activities are looked at
+    true_gradient : fills a network's dW by plain backpropagation on a batch; for the angle to the gradient
+    """
+
+    def __init__(self, log: Log, record: Record, probe: Batch, true_gradient: Callable[[Batch], dict[str, Array]]) -> None:
+        self.log, self.record, self.probe, self.true_gradient = log, record, probe, true_gradient
+        self.waiting: list[tuple[str, dict[str, Any]]] = []
+        self.before: dict[str, tuple[Array, Array]] = {}
+
+    def flush(self, xp: Backend) -> None:
+        """Everything that waits on the device goes to the log."""
+        for table, row in self.waiting:
+            self.log.add(table, **{name: self._read(xp, name, value) for name, value in row.items()})
+        self.waiting = []
+
+    @staticmethod
+    def _read(xp: Backend, name: str, value: Any) -> Any:
+        if isinstance(value, int | float) or name == "index":
+            return value
+        host = xp.host(value)
+        return degrees(acos(min(1.0, max(-1.0, float(host))))) if name.startswith("angle") else host
+
+    # -- moments -----------------------------------------------------------------------------
+    def updating(self, network: Network, batch: Batch, moment: Moment) -> None:
+        """Before W moves: the V that was used, the dW that came of it, the statistics of this batch."""
+        xp, record, step = network.xp, self.record, network.updates + 1
+        with xp.scope():
+            if _due(record.norm, step):
+                for site in network.norms:
+                    if "batch_mean" in site.stats:
+                        mean, sigma = site.stats["batch_mean"] + 0.0, site.stats["batch_sigma"] + 0.0
+                        self.wait(f"layers/{site.name}/norm", step, mean=mean, sigma=sigma)
+            if _due(record.feedback, step) or _due(record.gradient, step):
+                self.feedback(network, batch, step)
+            if _due(record.update, step):
+                for node in _learning(network):
+                    self.before[node.name] = (node.W + 0.0, length(xp, node.weights.dW))
+            if _due(record.weights, step):
+                for node in network.nodes:
+                    V = {} if node.V is None else {"V": node.V + 0.0}
+                    self.wait(f"layers/{node.name}/weights", step, W=node.W + 0.0, **V, dW=node.weights.dW + 0.0)
+        if _due(record.batches, step):
+            self.wait("batches", step, index=batch.index)
+
+    def feedback(self, network: Network, batch: Batch, step: int) -> None:
+        """How V and W agree; where asked for, also how dW and the true gradient do."""
+        xp = network.xp
+        gradient = self.true_gradient(batch) if _due(self.record.gradient, step) else {}
+        for node in network.nodes:
+            V, W = node.V, node.W
+            row: dict[str, Any] = {}
+            if V is not None and V.shape == W.shape:
+                row = {
+                    "sign_agreement": sign_agreement(xp, V, W),
+                    "angle": cosine(xp, V, W),
+                    "norm_ratio": length(xp, V) / length(xp, W),
+                }
+            if self.record.gradient is not None:
+                known = node.name in gradient and node.keep
+                row["angle_to_gradient"] = cosine(xp, node.weights.dW, gradient[node.name]) if known else nan
+            if row:
+                self.wait(f"layers/{node.name}/feedback", step, **row)
+
+    def updated(self, network: Network, batch: Batch, moment: Moment) -> None:
+        """After W has moved: how far, and how many weights changed sign."""
+        xp = network.xp
+        with xp.scope():
+            for node in _learning(network) if self.before else ():
+                old, dW_norm = self.before[node.name]
+                self.wait(
+                    f"layers/{node.name}/update",
+                    network.updates,
+                    dW_norm=dW_norm,
+                    step_norm=length(xp, node.W - old),
+                    changed_sign=1.0 - sign_agreement(xp, node.W, old),
+                )
+        self.before = {}
+
+    def epoch_ended(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
+        """Scores, and the activities of the probe batch."""
+        step, epoch = network.updates, moment.epoch
+        for name in METRICS:
+            if name in row:
+                rate = {"rate": row["rate"]} if name == "train" else {}
+                seconds = "train_seconds" if name == "train" else "test_seconds"
+                score = row[name]
+                self.wait(
+                    f"metrics/{name}",
+                    step,
+                    epoch=epoch,
+                    samples=score["samples"],
+                    loss=score["loss"],
+                    error=score["error"],
+                    elapsed_seconds=row[seconds],
+                    **rate,
+                )
+        if self.record.activity is not None and self.record.activity.unit == "epoch" and epoch % self.record.activity.count == 0:
+            self.activity(network, step)
+
+    def activity(self, network: Network, step: int) -> None:
+        """Mean, deviation, silence and kurtosis of every unit over the probe batch, and some samples as they are."""
+        xp = network.xp
+        with network.watching() as seen, xp.scope():
+            network.pass_.forward(self.probe, LOOK)
+        with xp.scope():
+            for name, y in seen.items():
+                axes = (0, *range(2, y.ndim))
+                mean = y.mean(axes, keepdims=True)
+                centred = y - mean
+                square = centred * centred
+                variance = square.mean(axes)
+                self.wait(
+                    f"layers/{name}/activity",
+                    step,
+                    mean=mean.reshape((-1,)),
+                    std=xp.sqrt(variance),
+                    sparsity=xp.floats(y == 0.0).mean(axes),
+                    kurtosis=(square * square).mean(axes) / (variance * variance),
+                    **({"samples": y[: self.record.probe] + 0.0} if self.record.probe else {}),
+                )
+
+    def wait(self, table: str, step: int, **row: Any) -> None:
+        """A row for the log, still on the device."""
+        self.waiting.append((table, {"step": step, **row}))
+
+
+def _due(every: Every | None, step: int) -> bool:
+    return every is not None and every.unit == "update" and step % every.count == 0
+
+
+def _learning(network: Network) -> Iterable[Node]:
+    return (node for node in network.nodes if node.keep or node.plasticity is not None)

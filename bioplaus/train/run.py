@@ -1,0 +1,96 @@
+"""Train, go on, score: the commands as Python calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bioplaus.record import Run, open_run
+from bioplaus.train import session as sessions
+from bioplaus.train.evaluate import Score, evaluate
+from bioplaus.train.listeners import Listener
+from bioplaus.train.session import Session
+
+
+def run(
+    rule: Any,
+    *,
+    dataset: Any = None,
+    network: Any = None,
+    out: str | Path | None = None,
+    initial: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    sets: Sequence[str] = (),
+    listeners: Sequence[Listener] = (),
+    begin: Callable[[Session], None] = lambda session: None,
+    stopping: Callable[[], bool] = lambda: False,
+    allow_code: bool = True,
+    **flags: Any,
+) -> Run:
+    """Train a network by a rule on a data set, log everything, and open the run.
+
+    Parameters
+    ----------
+    rule : name, path or mapping        as in ``bioplaus run RULE``
+    dataset : name, path or (X, y, X_test, y_test)
+    network : name, path or mapping     the data set's own where left out
+    out : path                          the run folder; ``runs/<date>-...`` where left out
+    initial : path of a run             start from its weights (``--from``)
+    sets : ("training.samples_per_batch=32", ...)
+    listeners, begin, stopping          who listens, what is called with the session before the first step, and
+                                        what is asked at every batch
+    allow_code                          files that the rule names may run code
+    flags                               backend, device, dtype, threads, seed, epochs
+
+    Raises
+    ------
+    UserError       wrong input; nothing has been written
+    RunFailed       the run broke on the way; its folder holds all up to the last checkpoint
+    Stopped         ``stopping`` said so; the folder can be resumed
+    """
+    directory = None if data_dir is None else Path(data_dir)
+    settings, source = sessions.configure(
+        rule, dataset=dataset, network=network, data_dir=directory, sets=sets, allow_code=allow_code, **flags
+    )
+    session = sessions.prepare(settings, source, data_dir=directory)
+    sessions.start(session, out, initial)
+    return _complete(session, listeners, begin, stopping)
+
+
+def resume(
+    run: str | Path,
+    *,
+    epochs: int | None = None,
+    data_dir: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    begin: Callable[[Session], None] = lambda session: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Go on from the last checkpoint of a run, to the bit what an uninterrupted one gives.
+
+    ``epochs`` trains a complete run on to so many epochs in all.
+
+    Raises
+    ------
+    As ``run``; RunError also where the run is complete and no larger ``epochs`` is given, or its data have changed.
+    """
+    session = sessions.reopen(run, epochs=epochs, data_dir=None if data_dir is None else Path(data_dir))
+    return _complete(session, listeners, begin, stopping)
+
+
+def score(run: str | Path, *, dataset: Any = None, data_dir: str | Path | None = None) -> dict[str, Score]:
+    """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given."""
+    session = sessions.reread(run, dataset=dataset, data_dir=None if data_dir is None else Path(data_dir))
+    size = session.phases[-1].samples_per_batch
+    return {name: evaluate(session.network, feed, size) for name, feed in session.feeds.items()}
+
+
+def _complete(
+    session: Session, listeners: Sequence[Listener], begin: Callable[[Session], None], stopping: Callable[[], bool]
+) -> Run:
+    session.listeners, session.stopping = listeners, stopping
+    begin(session)
+    sessions.complete(session)
+    assert session.folder is not None
+    return open_run(session.folder.path)

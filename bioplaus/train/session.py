@@ -1,0 +1,324 @@
+"""One training run, from what the user asked for to a run folder; and going on with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bioplaus import build, config, data
+from bioplaus.data import Dataset, Preprocess
+from bioplaus.errors import ConfigError, NonFinite, RunError, RunFailed, Stopped
+from bioplaus.network import Network
+from bioplaus.record import RunFolder, checkpoint, open_run
+from bioplaus.train.feed import Feed
+from bioplaus.train.listeners import Listener
+from bioplaus.train.loop import Diverged, Progress, Trainer
+from bioplaus.train.plan import Phase, phases
+from bioplaus.train.recorder import Recorder
+
+LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
+PROBE = 100  # samples of the probe batch
+
+
+@dataclass
+class Session:
+    """A network in training, its folder, and everything between the two."""
+
+    config: config.Config
+    dataset: Dataset
+    preprocess: Preprocess
+    network: Network
+    folder: RunFolder | None = None
+    listeners: Sequence[Listener] = ()
+    stopping: Callable[[], bool] = lambda: False
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        xp = self.network.xp
+        self.phases = phases(self.config)
+        smallest = min(phase.samples_per_batch for phase in self.phases)
+        if max(phase.samples_per_batch for phase in self.phases) > len(self.dataset.train):
+            raise ConfigError(
+                f"{config.where(self.config, 'training.samples_per_batch')}: {smallest} given, the training set has "
+                f"{len(self.dataset.train)} samples. Set it to at most that."
+            )
+        splits = {"train": self.dataset.train, "test": self.dataset.test, "validation": self.dataset.validation}
+        self.feeds = {name: Feed.of(xp, split, self.preprocess) for name, split in splits.items() if split is not None}
+
+    def train(self) -> bool:
+        """All epochs that are left. False where it was stopped, after a commit.
+
+        Raises
+        ------
+        NonFinite       a value became NaN or infinite: the run went back to its last checkpoint to find out where
+        """
+        assert self.folder is not None
+        trainer = self.trainer(careful=False)
+        try:
+            return trainer.run()
+        except Diverged:
+            return self.find_out()
+
+    def trainer(self, careful: bool) -> Trainer:
+        """The loop over this session's network and data."""
+        assert self.folder is not None
+        network = self.network
+        probe = self.feeds["train"].batch(self._probe_index())
+        recorder = Recorder(self.folder.log, self.config.record, probe, self.network.true_gradient)
+
+        def commit(row: dict[str, Any] | None) -> None:
+            assert self.folder is not None
+            recorder.flush(network.xp)
+            self.folder.commit(self.host_state(), self.meta(), row)
+
+        return Trainer(
+            network,
+            self.feeds["train"],
+            {name: feed for name, feed in self.feeds.items() if name != "train"},
+            self.phases,
+            self.relink,
+            commit,
+            self.stopping,
+            (recorder, *self.listeners),
+            self.progress,
+            careful,
+        )
+
+    def relink(self, phase: Phase) -> None:
+        """Batches and updates as a phase wants them."""
+        self.network.batches_per_update = phase.batches_per_update
+        build.relink(self.network, self.config, phase.place)
+
+    def find_out(self) -> bool:
+        """Trains again from the last checkpoint, looking after every batch."""
+        assert self.folder is not None
+        self.load(*self.folder.restore())
+        self.trainer(careful=True).run()
+        raise NonFinite("the loss was not finite, and was when the same steps were made again. Check the machine.")
+
+    def host_state(self) -> dict[str, Any]:
+        """Every array a checkpoint holds."""
+        return {name: self.network.xp.host(value) for name, value in self.network.state.items()}
+
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the arrays."""
+        return {
+            "counters": self.network.counters,
+            "progress": asdict(self.progress),
+            "threads": self.network.xp.threads,
+            "versions": _versions(),
+        }
+
+    def load(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Go back to a checkpoint."""
+        self.progress = Progress(**meta["progress"])
+        current = next((p for p in self.phases if p.first <= self.progress.epoch < p.first + p.epochs), self.phases[-1])
+        self.relink(current)
+        self.network.load(dict(state), dict(meta["counters"]))
+
+    def _probe_index(self) -> Any:
+        n = len(self.dataset.train)
+        return self.network.stream.at("probes").generator().permutation(n)[: min(PROBE, n)]
+
+    def choices(self) -> dict[str, dict[str, Any]]:
+        """The five choices of every weight layer, as they are written."""
+        return config.choices(self.config, [node.name for node in self.network.nodes])
+
+    def attributes(self) -> dict[str, Any]:
+        """What the log's root says: what really runs."""
+        xp = self.network.xp
+        return {
+            "rule": self.config.rule,
+            "network": self.config.network.name,
+            "dataset": self.dataset.name,
+            "dataset_sha256": self.dataset.sha256,
+            "seed": self.config.seed,
+            "backend": xp.name,
+            "device": xp.device,
+            "dtype": xp.dtype,
+            "threads": xp.threads,
+            "parameters": self.network.count(),
+            "bioplaus": version("bioplaus"),
+            **{f"{name}_version": found for name, found in _versions().items()},
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What summary.json says."""
+        progress = self.progress
+        return {
+            "rule": self.config.rule,
+            "network": self.config.network.name,
+            "dataset": self.dataset.name,
+            "seed": self.config.seed,
+            "epochs": progress.epoch,
+            "updates": self.network.updates,
+            "last": progress.last,
+            "best": progress.best,
+            "train_seconds": progress.train_seconds,
+            "test_seconds": progress.test_seconds,
+            "versions": _versions(),
+        }
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that compute, those installed."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def prepare(settings: config.Config, source: Any, *, data_dir: Path | None = None) -> Session:
+    """Data, backend and network of a config; nothing written.
+
+    ``source`` is what ``data.find`` gave.
+    """
+    dataset = data.load(
+        source,
+        data_dir=data_dir,
+        size=tuple(settings.network.input),
+        validation=_aside(settings.data.validation),
+        seed=settings.seed,
+    )
+    dataset, preprocess = data.fit(settings.data.preprocess, dataset)
+    xp = build.backend(settings.backend, device=settings.device, dtype=settings.dtype, threads=settings.threads)
+    settings = settings.model_copy(update={"backend": xp.name, "device": xp.device, "threads": xp.threads})
+    network = build.network(settings, classes=dataset.classes, xp=xp)
+    return Session(settings, dataset, preprocess, network)
+
+
+def _aside(validation: float | None) -> int | float | None:
+    return int(validation) if validation is not None and validation >= 1 else validation
+
+
+def configure(
+    rule: Any,
+    *,
+    dataset: Any = None,
+    network: Any = None,
+    data_dir: Path | None = None,
+    sets: Sequence[str] = (),
+    allow_code: bool = False,
+    **flags: Any,
+) -> tuple[config.Config, Any]:
+    """(config, data source): what the user asked for, resolved with the data set's own network and preset.
+
+    Raises
+    ------
+    ConfigError     whatever is wrong in files, flags or settings, one line each
+    """
+    arrays = dataset if isinstance(dataset, tuple | list) else None
+    named = "arrays" if arrays is not None else dataset
+
+    def preset(name: str) -> dict[str, Any]:
+        found = data.find(arrays if arrays is not None else name, data_dir=data_dir)
+        return {**({"network": found.network} if found.network else {}), **found.preset}
+
+    settings = config.load(
+        rule, network=network, dataset=named, sets=sets, flags=flags, preset=preset, allow_code=allow_code
+    )
+    if settings.dataset is None:
+        raise ConfigError("no data set: name one, as in --dataset digits.")
+    source = data.find(
+        arrays if arrays is not None else settings.dataset, data_dir=data_dir, options=settings.data.options()
+    )
+    return settings, source
+
+
+def folder_name(settings: config.Config, dataset: str) -> str:
+    """runs/<date>-<rule>-<network>-<dataset>-s<seed>."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"runs/{stamp}-{settings.rule}-{settings.network.name}-{dataset}-s{settings.seed}"
+
+
+def start(session: Session, out: str | Path | None, initial: str | Path | None = None) -> None:
+    """Make the run folder; ``initial`` is a run whose weights to start from."""
+    if initial is not None:
+        take_weights(session.network, initial)
+    session.relink(session.phases[0])
+    session.folder = RunFolder.create(
+        Path(out or folder_name(session.config, session.dataset.name)),
+        config.dump(session.config),
+        session.attributes(),
+        session.host_state(),
+        session.meta(),
+    )
+
+
+def take_weights(network: Network, run: str | Path) -> None:
+    """Start from the weights, gains and statistics of another run; fresh momentum, feedback made anew."""
+    _, state, _ = checkpoint.load(RunFolder.open(run).path / "checkpoint.h5")
+    own = network.state
+    keep = [name for name in own if ".update." not in name and ".feedback." not in name and not name.endswith(".dW")]
+    missing = [name for name in keep if name not in state or tuple(state[name].shape) != tuple(own[name].shape)]
+    if missing:
+        raise RunError(f"{run}: has no {missing[0]!r} of the shape wanted: another network. Start from a run of the same one.")
+    with network.xp.scope():
+        for name in keep:
+            own[name][...] = network.xp.array(state[name])
+        for node in network.nodes:
+            node.channel.refresh(node.map, node.W, node.feedback, network.stream.at("feedback", node.name, 0))
+
+
+def complete(session: Session) -> None:
+    """Train to the end, and close the folder whatever happens.
+
+    Raises
+    ------
+    Stopped, NonFinite, RunFailed
+    """
+    folder = session.folder
+    assert folder is not None
+    with folder:
+        try:
+            done = session.train()
+        except RunFailed as error:
+            folder.end("failed")
+            raise type(error)(f"{error} Log: {folder.path}") from error
+        if not done:
+            folder.end("stopped")
+            raise Stopped(f"stopped after update {session.network.updates}. Go on with: bioplaus resume {folder.path}")
+        folder.finish(session.summary())
+
+
+def reopen(run: str | Path, *, epochs: int | None = None, data_dir: Path | None = None) -> Session:
+    """A session at the last checkpoint of a run, ready to go on.
+
+    Raises
+    ------
+    RunError        no run there, damaged, its data have changed, or ``epochs`` have been trained already
+    """
+    session = reread(run, epochs=epochs, data_dir=data_dir)
+    folder = RunFolder.open(run)
+    done = session.progress.epoch
+    if epochs is not None and epochs < done:
+        raise RunError(f"{folder.path}: {done} epochs are done, {epochs} asked. Give a larger --epochs.")
+    recorded = open_run(folder.path).attributes.get("dataset_sha256")
+    if recorded and recorded != session.dataset.sha256:
+        raise RunError(
+            f"{folder.path}: data set {session.dataset.name!r} is not the one the run began with (SHA-256 differs)."
+        )
+    session.folder = folder
+    session.load(*folder.restore())
+    return session
+
+
+def reread(
+    run: str | Path, *, dataset: Any = None, epochs: int | None = None, data_dir: Path | None = None
+) -> Session:
+    """A session with the network of a run's last checkpoint; the folder is only read."""
+    folder = RunFolder.open(run)
+    settings, source = configure(
+        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=True, epochs=epochs
+    )
+    session = prepare(settings, source, data_dir=data_dir)
+    _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
+    session.load(state, meta)
+    return session
