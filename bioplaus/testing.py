@@ -737,7 +737,7 @@ def _finite(xp: Backend, x: Any) -> bool:
 
 def _slopes(xp: Backend, f: Callable[[], float], x: Array, gradient: Array) -> bool:
     """Whether ``gradient`` is df/dx: central differences along random directions, x changed in place and back."""
-    kept, h = x + 0.0, 1e-5
+    kept, gradient, h = x + 0.0, gradient + 0.0, 1e-5  # a gradient may be x itself
     found, wanted = [], []
     for k in range(6):
         direction = _normal(xp, f"direction {k}", tuple(x.shape))

@@ -6,6 +6,10 @@ import sys
 from collections.abc import Sequence
 
 import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 def show(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -16,11 +20,6 @@ def show(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             click.echo(line.rstrip())
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for i, head in enumerate(heads):
         table.add_column(head, style="bold cyan" if i == 0 else "", no_wrap=i == 0)

@@ -176,7 +176,8 @@ class _Reader:
                 raise Wrong(f"{kind} has no parameter {key!r}{hint}", *spot)
             _check(key, inner, spot)
         if known and known[0] not in params:
-            raise Wrong(f"{kind} needs its {known[0]}: {{{name or ''}{': ' if name else ''}{kind}: ...}}", *at)
+            form = f"{{{kind}: ...}}"
+            raise Wrong(f"{kind} needs its {known[0]}: {f'{{{name}: {form}}}' if name else form}", *at)
         return LayerItem(kind, name, params, where=where)
 
     def residual(self, name: str | None, value: Mapping[str, Any], prefix: str, at: tuple[str | int, ...]) -> LayerItem:

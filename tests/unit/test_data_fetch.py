@@ -61,6 +61,7 @@ def server():
 @pytest.fixture
 def bits(server, monkeypatch):
     """A data set of one file, registered for this test."""
+    monkeypatch.setenv("no_proxy", "*")
     checksum = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
     url = f"http://127.0.0.1:{server.server_port}/a.bin.gz"
 

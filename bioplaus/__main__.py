@@ -1,0 +1,7 @@
+"""``python -m bioplaus``."""
+
+import sys
+
+from bioplaus.cli import main
+
+sys.exit(main())
