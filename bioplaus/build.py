@@ -12,6 +12,7 @@ from bioplaus import config as configs
 from bioplaus import registry
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
+from bioplaus.config.choices import matching
 from bioplaus.construct import make
 from bioplaus.errors import ConfigError
 from bioplaus.network import Network
@@ -48,7 +49,7 @@ def network(config: configs.Config, *, classes: int, xp: Backend) -> Network:
 def relink(network: Network, config: configs.Config, phase: int) -> None:
     """Give every layer the update of a training phase; what a link remembers stays where the link stays."""
     chosen = configs.choices(config, [node.name for node in network.nodes], phase=phase)
-    for unit in (*network.nodes, *network.gains):
+    for unit in network.learners:
         chain = make("update", chosen[unit.name]["update"], f"layer {unit.name!r}: update", allow_code=True)
         for parameter in unit.arrays():
             parameter.relink(network.xp, chain)
@@ -61,12 +62,12 @@ class _Builder:
         items = list(configs.walk(config.network.layers))
         self.weighted = [item.name for item in items if self.is_weighted(item.kind) and item.name]
         self.choices = configs.choices(config, self.weighted)
-        self.has_site: set[str] = set()
-        self.free_norms = 0
+        self.has_site: set[str] = set()  # layers that a norm follows
 
     def network(self) -> Network:
         config, xp = self.config, self.xp
         root, shape = self.chain(config.network.layers, tuple(config.network.input))
+        self.check_norms()
         root.wire(False)
         units = list(walk(root))
         for unit in units:
@@ -86,6 +87,18 @@ class _Builder:
             batches_per_update=training.batches_per_update,
             clip=training.clip,
         )
+
+    def check_norms(self) -> None:
+        """A norm asked for by name stands nowhere if the network has no place for it."""
+        for address, override in self.config.layers:
+            names = matching(address, self.weighted)
+            asked = [name for name in names if "norm" in override and self.choices[name]["norm"]["recipe"] != "none"]
+            if asked and not self.has_site.intersection(asked):
+                where = configs.where(self.config, f"layers.{address}.norm")
+                raise ConfigError(
+                    f"{where}: network {self.config.network.name!r} has no norm after {', '.join(asked)}. "
+                    "Put a `norm` there in its layers, or leave this out."
+                )
 
     def chain(self, items: Sequence[configs.LayerItem], shape: Shape) -> tuple[Chain, Shape]:
         """Units one after another, with a tap where each weight layer ends."""
@@ -174,7 +187,9 @@ class _Site:
     def norm(self, shape: Shape) -> Unit | None:
         builder = self.builder
         if self.open is None:
-            raise ConfigError(f"{self.item.where}: norm follows no weight layer. Put it after the layer whose norm it is.")
+            raise ConfigError(
+                f"{self.item.where}: norm follows no weight layer. Put it after the layer whose norm it is."
+            )
         norm = builder.part("norm", self.open.name)
         builder.has_site.add(self.open.name)
         if norm is None:
@@ -197,4 +212,3 @@ class _Site:
 
     def stream(self, name: str) -> Stream:
         return self.builder.stream.at(name, self.name)
-

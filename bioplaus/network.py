@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 from bioplaus.backend.base import Array, Backend
@@ -56,12 +56,14 @@ class Network:
     norms: list[NormSite] = field(init=False)
     gains: list[GainBias] = field(init=False)
     taps: list[Tap] = field(init=False)
+    learners: list[Node | GainBias] = field(init=False)
 
     def __post_init__(self) -> None:
         self.nodes = [unit for unit in self.units if isinstance(unit, Node)]
         self.norms = [unit for unit in self.units if isinstance(unit, NormSite)]
         self.gains = [unit for unit in self.units if isinstance(unit, GainBias)]
         self.taps = [unit for unit in self.units if isinstance(unit, Tap)]
+        self.learners = [*self.nodes, *self.gains]
 
     # -- learning ----------------------------------------------------------------------------
     def accumulate(self, batch: Batch) -> tuple[Array, Array]:
@@ -93,14 +95,14 @@ class Network:
             for node in self.nodes:
                 if node.keep:
                     node.channel.refresh(node.map, node.W, node.feedback, self._feedback_stream(node))
-            for unit in (*self.nodes, *self.gains):
+            for unit in self.learners:
                 unit.keep = 0.0
             for site in self.norms:
                 site.norm.updated(self.xp, site.stats)
 
     def parameters(self) -> Iterator[Parameter]:
         """What learns: weights, biases and gains of layers that are not clamped, once something was accumulated."""
-        for unit in (*self.nodes, *self.gains):
+        for unit in self.learners:
             if unit.keep:
                 yield from unit.parameters()
 
@@ -192,38 +194,32 @@ class Network:
     @property
     def state(self) -> dict[str, Array]:
         """Every array a checkpoint holds, by dotted name; the arrays themselves."""
-        return {name: value for unit in (*self.nodes, *self.norms, *self.gains) for name, value in unit.state()}
+        return {name: value for unit in (*self.learners, *self.norms) for name, value in unit.state()}
 
     @property
     def counters(self) -> dict[str, int]:
         """What a checkpoint holds beside the arrays."""
-        keeps = {f"{unit.name}.keep": int(unit.keep) for unit in (*self.nodes, *self.gains)}
+        keeps = {f"{unit.name}.keep": int(unit.keep) for unit in self.learners}
         return {"batches": self.batches, "updates": self.updates, "pending": self.pending, **keeps}
 
     def load(self, state: dict[str, Any], counters: dict[str, int] | None = None) -> None:
         """Take over the arrays (host or device) of a checkpoint, all of them, in place."""
         own = self.state
         if missing := sorted(set(own) - set(state)):
-            raise RunError(f"the checkpoint has no {missing[0]!r} ({len(missing)} arrays missing): another network or rule.")
+            raise RunError(
+                f"the checkpoint has no {missing[0]!r} ({len(missing)} arrays missing): another network or rule."
+            )
         with self.xp.scope():
             for name, array in own.items():
                 if tuple(array.shape) != tuple(state[name].shape):
-                    raise RunError(
-                        f"the checkpoint's {name!r} is {tuple(state[name].shape)}; this network wants {tuple(array.shape)}."
-                    )
+                    given, wanted = tuple(state[name].shape), tuple(array.shape)
+                    raise RunError(f"the checkpoint's {name!r} is {given}; this network wants {wanted}.")
                 array[...] = self.xp.array(state[name])
         if counters:
             self.batches, self.updates, self.pending = (counters[k] for k in ("batches", "updates", "pending"))
-            for unit in (*self.nodes, *self.gains):
+            for unit in self.learners:
                 unit.keep = float(counters[f"{unit.name}.keep"])
 
     def count(self) -> int:
         """Number of weights, biases and gains."""
-        return sum(_size(p.W) for unit in (*self.nodes, *self.gains) for p in unit.arrays())
-
-
-def _size(a: Array) -> int:
-    size = 1
-    for n in a.shape:
-        size *= n
-    return size
+        return sum(prod(p.W.shape) for unit in self.learners for p in unit.arrays())

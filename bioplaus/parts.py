@@ -12,9 +12,9 @@ turns its sign.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
@@ -53,7 +53,7 @@ class Local:
     dn: Array = None
     u: Array = None
     x_hat: Array = None
-    at: At = At()
+    at: At = LEARN
     keep: float = 1.0
     db: Array = None
 
@@ -64,12 +64,29 @@ class Map(Protocol):
     The law every map is tested by: ``<up(x, W), n> == <x, down(n, W)> == <W, outer(x, n)>``.
     """
 
-    xp: Backend
-    shape: tuple[int, ...]  # of W, and so of V
-    fan_in: int  # how many presynaptic inputs one unit has
-    input: tuple[int, ...]  # shape of one sample going up
-    output: tuple[int, ...]  # shape of one sample coming out
-    bias_shape: tuple[int, ...]  # ready to broadcast against the output
+    @property
+    def xp(self) -> Backend:
+        """What it computes with."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of W, and so of V."""
+
+    @property
+    def fan_in(self) -> int:
+        """How many presynaptic inputs one unit has."""
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """One sample going up."""
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """One sample coming out."""
+
+    @property
+    def bias_shape(self) -> tuple[int, ...]:
+        """Ready to broadcast against the output."""
 
     def up(self, x: Array, W: Array, b: Array | None = None) -> Array:
         """x through W, plus b."""
@@ -129,8 +146,13 @@ class Link(Protocol):
 class Norm(Protocol):
     """How activities are normalized, and the explicit way back through the statistics."""
 
-    removes_bias: bool  # takes away the per-unit mean, so a bias before it would do nothing
-    collects: int  # training batches wanted after each epoch to settle the statistics for testing
+    @property
+    def removes_bias(self) -> bool:
+        """Takes away the per-unit mean, so a bias before it would do nothing."""
+
+    @property
+    def collects(self) -> int:
+        """Training batches wanted after each epoch to settle the statistics for testing."""
 
     def init(self, xp: Backend, shape: tuple[int, ...], visits: int) -> State:
         """Statistics for samples of ``shape``; one store per visit where the norm wants them apart."""
@@ -183,7 +205,7 @@ class Loss(Protocol):
         """How many samples (by weight) are wrong: what the error in percent counts."""
 
 
-Learn = Callable[["Node | Affine", Local], None]
+Learn = Callable[[Any, Local], None]  # (the unit that saw it, what it saw)
 
 
 class Unit(Protocol):
@@ -195,7 +217,7 @@ class Unit(Protocol):
     def forward(self, x: Array, at: At) -> tuple[Array, Any]:
         """(y, cache)."""
 
-    def back(self, dy: Array | None, cache: Any, top: Array, learn: Any) -> Array | None:
+    def back(self, dy: Array | None, cache: Any, top: Array, learn: Learn) -> Array | None:
         """The error at x, or None where nobody below wants it. Nodes learn on the way."""
 
 
@@ -207,7 +229,7 @@ class Pass(Protocol):
     def forward(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
         """(signals, tape)."""
 
-    def back(self, errors: Mapping[str, Array], tape: Any, learn: Any) -> None:
+    def back(self, errors: Mapping[str, Array], tape: Any, learn: Learn) -> None:
         """Walk back; freed as it goes."""
 
 

@@ -178,6 +178,7 @@ class Bench:
     xp: Backend
     name: str = "layer"
     maps: list[Map] = field(default_factory=list)
+    inside: list[Map] = field(default_factory=list)  # maps of layers within this one
 
     def node(self, map: Map) -> Node:
         """A weight array behind the map, and a bias."""
@@ -201,10 +202,11 @@ class Bench:
 
     def chain(self, items: Sequence[Any], shape: tuple[int, ...]) -> tuple[Chain, tuple[int, ...]]:
         """Layers one after another."""
-        units = []
+        inner, units = Bench(self.xp, self.name), []
         for item in items:
-            unit, shape = item.place(self, shape)
+            unit, shape = item.place(inner, shape)
             units += [unit] if unit is not None else []
+        self.inside += inner.maps + inner.inside
         return Chain(units), shape
 
     def stream(self, name: str) -> Stream:
@@ -230,10 +232,15 @@ def check_layer(layer: Any, claims: Claims) -> None:
         except ShapeError:
             continue
         taken += 1
+        weighted = getattr(layer, "has_weights", False)
+        claims(
+            weighted == bool(bench.maps),
+            "has_weights: asks its site for a node" if weighted else "without has_weights it asks for no node",
+        )
         if unit is None:
             claims(tuple(out) == shape, "without a unit the shape stays")
             continue
-        for map in bench.maps:
+        for map in bench.maps + bench.inside:
             for line in check_map(map):
                 claims(True, f"its map: {line}")
         _check_unit(unit, bench, shape, out, claims)
@@ -691,9 +698,8 @@ def check_dataset(dataset: Any, claims: Claims) -> None:
         return
     for samples, labels in ((x, y), (x_test, y_test)):
         claims(len(samples) == len(labels) > 0, "every sample has a label")
-        own = (
-            (1, *samples.shape[1:]) if samples.ndim == 3 else tuple(samples.shape[1:])
-        )  # grey maps need no channel axis
+        grey = (1,) if samples.ndim == 3 else ()  # (N, H, W) stands for one channel
+        own = (*grey, *samples.shape[1:])
         claims(own == shape, "samples have the shape it says")
         claims(int(np.min(labels)) >= 0 and int(np.max(labels)) < int(classes or 0), "labels are 0 up to classes - 1")
 

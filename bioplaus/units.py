@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bioplaus.backend.base import Array, Backend
-from bioplaus.parts import At, Channel, Link, Local, Map, Norm, Plasticity, Pruning, State, Unit
+from bioplaus.parts import At, Channel, Learn, Link, Local, Map, Norm, Plasticity, Pruning, State
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Node:
             self.seen = local
         return n, local
 
-    def back(self, dn: Array | None, cache: Local, top: Array, learn: Any) -> Array | None:
+    def back(self, dn: Array | None, cache: Local, top: Array, learn: Learn) -> Array | None:
         """Learn, then hand the error down."""
         cache.dn = dn
         if self.plasticity is not None and (dn is not None or not self.wants_error):
@@ -177,7 +177,7 @@ class NormSite:
         """z and the norm's cache."""
         return self.norm.forward(self.xp, x, self.stats, at)
 
-    def back(self, dy: Array, cache: Any, top: Array, learn: Any) -> Array:
+    def back(self, dy: Array, cache: Any, top: Array, learn: Learn) -> Array:
         """Back through the statistics."""
         return self.norm.back(self.xp, dy, self.stats, cache)
 
@@ -209,7 +209,7 @@ class GainBias:
         """y and x."""
         return x * self.gain.W + self.bias.W, x
 
-    def back(self, dy: Array | None, cache: Array, top: Array, learn: Any) -> Array | None:
+    def back(self, dy: Array | None, cache: Array, top: Array, learn: Learn) -> Array | None:
         """Learn gain and bias, then dx = gain * dy."""
         if dy is None:
             return None
@@ -263,7 +263,7 @@ class Tap:
             self.node.seen.y, self.node.seen = x, None
         return x, None
 
-    def back(self, dy: Array, cache: None, top: Array, learn: Any) -> Array:
+    def back(self, dy: Array, cache: None, top: Array, learn: Learn) -> Array:
         """Lets dy through."""
         return dy
 
@@ -293,7 +293,7 @@ class Chain:
                 tape.append(cache)
         return x, tape
 
-    def back(self, dy: Array | None, cache: list[Any], top: Array, learn: Any) -> Array | None:
+    def back(self, dy: Array | None, cache: list[Any], top: Array, learn: Learn) -> Array | None:
         """Backwards through all units, freeing the tape; where nobody below listens the error stops."""
         for unit, listened in zip(reversed(self.units), reversed(self.listened), strict=True):
             visit = cache.pop()
@@ -304,7 +304,7 @@ class Chain:
         return dy
 
 
-def walk(unit: Unit) -> Iterator[Any]:
+def walk(unit: Any) -> Iterator[Any]:
     """Every unit inside ``unit``, itself included, in the order they run."""
     yield unit
     for inner in getattr(unit, "units", ()):

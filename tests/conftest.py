@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from bioplaus import build, config
 from bioplaus.backend.base import Backend
+from bioplaus.parts import Batch
 
 # A law that holds does so on a busy machine too, and fails tomorrow on the example it failed on today.
 settings.register_profile("bioplaus", deadline=None, derandomize=True, database=None)
@@ -39,3 +43,66 @@ def backends(request: pytest.FixtureRequest) -> Callable[..., Backend]:
     """Each backend in turn, as its class: ``xp = backends(dtype="float64")``."""
     pytest.importorskip(request.param)
     return getattr(importlib.import_module(f"bioplaus.backend.{request.param}"), BACKENDS[request.param])
+
+
+class Engine:
+    """Networks built as a run builds them, from a network and a rule written as mappings."""
+
+    @staticmethod
+    def net(layers: Any, input: Any, *, on: str = "numpy", dtype: str = "float64", classes: int = 3, **rule: Any) -> Any:
+        """``rule`` holds what a rule file may: defaults, layers, training, seed; and ``loss`` of the network."""
+        pytest.importorskip(on)
+        loss = rule.pop("loss", "softmax_cross_entropy")
+        defaults = {"update": {"recipe": "sgd", "rate": 0.1}, **rule.pop("defaults", {})}
+        network = {"network": "tested", "input": list(input) or [1], "layers": layers, "loss": loss}
+        settings = config.load({"rule": "tested", "defaults": defaults, **rule}, network=network)
+        if not input:  # whole numbers, one for each sample: what an embedding takes
+            settings = settings.model_copy(update={"network": replace(settings.network, input=())})
+        return build.network(settings, classes=classes, xp=build.backend(on, dtype=dtype, device="cpu", threads=1))
+
+    @staticmethod
+    def batch(net: Any, x: Any, y: Any, weight: Any = None) -> Batch:
+        """Host arrays as a batch: whole numbers stay whole."""
+        xp = net.xp
+        x, y = (xp.raw(a) if np.asarray(a).dtype.kind == "i" else xp.array(a) for a in (x, y))
+        return Batch(x, y, None if weight is None else xp.array(weight))
+
+    @staticmethod
+    def dW(net: Any) -> dict[str, np.ndarray]:
+        """What every parameter has accumulated, by its name."""
+        return {p.name: net.xp.host(p.dW) for p in net.parameters()}
+
+    @staticmethod
+    def W(net: Any) -> dict[str, np.ndarray]:
+        """Every weight, bias and gain, learning or not, by its name."""
+        return {p.name: net.xp.host(p.W) for unit in (*net.nodes, *net.gains) for p in unit.arrays()}
+
+    @staticmethod
+    def state(net: Any) -> dict[str, np.ndarray]:
+        """Everything a checkpoint holds, on the host."""
+        return {name: net.xp.host(value) for name, value in net.state.items()}
+
+    @staticmethod
+    def shake(net: Any, seed: int = 1) -> None:
+        """Biases and gains away from 0 and 1, where a forgotten one would not show."""
+        rng = np.random.default_rng(seed)
+        for unit in (*net.nodes, *net.gains):
+            for parameter in unit.arrays():
+                if parameter.role != "weights":
+                    parameter.W[...] += net.xp.array(0.3 * rng.standard_normal(tuple(parameter.W.shape)))
+
+
+@pytest.fixture(scope="session")
+def engine() -> type[Engine]:
+    """Builds small networks on any backend, and reads them."""
+    return Engine
+
+
+@pytest.fixture(scope="session")
+def plain() -> Any:
+    """The same networks in plain PyTorch, for autograd."""
+    pytest.importorskip("torch")
+    spec = importlib.util.spec_from_file_location("plain_torch", Path(__file__).with_name("plain_torch.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

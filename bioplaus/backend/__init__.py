@@ -1,0 +1,1 @@
+"""Array libraries behind one seam: the only code that names torch or cupy."""

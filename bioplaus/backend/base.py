@@ -27,6 +27,12 @@ class Backend(ABC):
     name: str
     device: str
     dtype: str
+    threads: int | None  # one operation may use on the CPU, where that is known
+
+    @staticmethod
+    @abstractmethod
+    def available_device() -> str:
+        """The device ``auto`` takes: a GPU where there is one."""
 
     # -- arrays ------------------------------------------------------------------------------
     @abstractmethod
@@ -54,10 +60,6 @@ class Backend(ABC):
         """The same values in the memory order convolutions like; no copy where it already is."""
 
     @abstractmethod
-    def assign(self, out: Array, x: Array) -> None:
-        """out <- x, in place."""
-
-    @abstractmethod
     def floats(self, x: Array) -> Array:
         """Integers as floats of the backend's dtype."""
 
@@ -83,17 +85,28 @@ class Backend(ABC):
         """out <- a * b; out may be a or b. Returns out."""
 
     @abstractmethod
-    def exp(self, x: Array) -> Array: ...
+    def exp(self, x: Array) -> Array:
+        """e^x."""
+
     @abstractmethod
-    def log(self, x: Array) -> Array: ...
+    def log(self, x: Array) -> Array:
+        """Natural logarithm."""
+
     @abstractmethod
-    def sqrt(self, x: Array) -> Array: ...
+    def sqrt(self, x: Array) -> Array:
+        """Square root."""
+
     @abstractmethod
-    def abs(self, x: Array) -> Array: ...
+    def abs(self, x: Array) -> Array:
+        """Absolute value."""
+
     @abstractmethod
-    def where(self, condition: Array, a: Any, b: Any) -> Array: ...
+    def where(self, condition: Array, a: Any, b: Any) -> Array:
+        """a where the condition holds, else b."""
+
     @abstractmethod
-    def maximum(self, a: Array, b: Any) -> Array: ...
+    def maximum(self, a: Array, b: Any) -> Array:
+        """The larger one, element by element; NaN stays NaN."""
 
     @abstractmethod
     def relu(self, x: Array, inplace: bool = False) -> Array:
@@ -104,7 +117,8 @@ class Backend(ABC):
         """dy where y > 0, else 0; may write into dy."""
 
     @abstractmethod
-    def tanh(self, x: Array) -> Array: ...
+    def tanh(self, x: Array) -> Array:
+        """Hyperbolic tangent."""
 
     @abstractmethod
     def log_softmax(self, x: Array) -> Array:

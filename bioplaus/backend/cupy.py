@@ -64,7 +64,7 @@ class CuPy(NumPy):
     def uniform(self, stream: Stream, out: Array) -> None:
         """out <- U[0, 1), drawn on the device: other numbers than a CPU draws."""
         generator = self.np.random.Generator(self.np.random.Philox4x3210(stream.key()))
-        self.assign(out, generator.random(out.shape, dtype=out.dtype))
+        out[...] = generator.random(out.shape, dtype=out.dtype)
 
 
 def _library() -> Any:

@@ -87,10 +87,6 @@ class NumPy(Backend):
         """The same values channels-last; no copy where they already are."""
         return _channels_first(self._last(x)) if x.ndim == 4 else x
 
-    def assign(self, out: Array, x: Array) -> None:
-        """out <- x, in place."""
-        out[...] = x
-
     def floats(self, x: Array) -> Array:
         """Integers as floats."""
         return x.astype(self.dtype)
@@ -289,7 +285,7 @@ class NumPy(Backend):
     # -- random numbers ----------------------------------------------------------------------
     def uniform(self, stream: Stream, out: Array) -> None:
         """out <- U[0, 1), drawn in C order of the logical axes."""
-        self.assign(out, stream.generator().random(out.shape, dtype=out.dtype))
+        out[...] = stream.generator().random(out.shape, dtype=out.dtype)
 
     # -- inside ------------------------------------------------------------------------------
     def _last(self, x: Array) -> Array:

@@ -33,6 +33,7 @@ class Torch(Backend):
             )
         if threads is not None:
             torch.set_num_threads(threads)
+        self.threads = torch.get_num_threads()
         self.device = device
         self.dtype = dtype
         self._device = torch.device(device)
@@ -47,11 +48,6 @@ class Torch(Backend):
     def version() -> str:
         """The library's version."""
         return str(torch.__version__)
-
-    @property
-    def threads(self) -> int:
-        """Threads one operation may use on the CPU."""
-        return torch.get_num_threads()
 
     # -- arrays ------------------------------------------------------------------------------
     def scope(self) -> AbstractContextManager[Any]:
@@ -78,10 +74,6 @@ class Torch(Backend):
     def image(self, x: Array) -> Array:
         """Channels-last where there are four axes."""
         return x.contiguous(memory_format=LAST) if x.dim() == 4 else x
-
-    def assign(self, out: Array, x: Array) -> None:
-        """out <- x."""
-        out.copy_(x)
 
     def floats(self, x: Array) -> Array:
         """To the backend's dtype."""
@@ -110,12 +102,29 @@ class Torch(Backend):
         """out <- a * b."""
         return torch.mul(a, b, out=out)
 
-    exp = staticmethod(torch.exp)
-    log = staticmethod(torch.log)
-    sqrt = staticmethod(torch.sqrt)
-    abs = staticmethod(torch.abs)
-    tanh = staticmethod(torch.tanh)
-    where = staticmethod(torch.where)
+    def exp(self, x: Array) -> Array:
+        """e^x."""
+        return torch.exp(x)
+
+    def log(self, x: Array) -> Array:
+        """Natural logarithm."""
+        return torch.log(x)
+
+    def sqrt(self, x: Array) -> Array:
+        """Square root."""
+        return torch.sqrt(x)
+
+    def abs(self, x: Array) -> Array:
+        """Absolute value."""
+        return torch.abs(x)
+
+    def tanh(self, x: Array) -> Array:
+        """Hyperbolic tangent."""
+        return torch.tanh(x)
+
+    def where(self, condition: Array, a: Any, b: Any) -> Array:
+        """a where the condition holds, else b."""
+        return torch.where(condition, a, b)
 
     def maximum(self, a: Array, b: Any) -> Array:
         """Element-wise maximum."""
@@ -281,7 +290,7 @@ def _mix(out: Array, new: Array, scale: float, keep: float) -> None:
 
 def _pool_padding(window: Window) -> tuple[int, int] | None:
     """The padding with which PyTorch's pools, in ceil mode, lay the same windows; None where they cannot."""
-    top, bottom, left, right = window.pad
+    top, _, left, _ = window.pad
     (kh, kw), (h, w), output = window.kernel, window.size, window.output
     if top * 2 > kh or left * 2 > kw:
         return None

@@ -1,0 +1,1 @@
+"""Feedback: how V is made from W."""

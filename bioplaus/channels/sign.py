@@ -98,7 +98,7 @@ class _RandomMagnitude:
         if p == 1.0:
             map.xp.multiply(M, -1.0, out=M)
         elif p > 0.0:
-            M[...] = map.xp.where(M < p, M / -p, (M - p) / (1.0 - p))
+            M[...] = map.xp.where(p > M, M / -p, (M - p) / (1.0 - p))
 
     def _follow(self, map: Map, W: Array, state: State) -> None:
         V = map.xp.sign(W, out=state["V"])

@@ -73,9 +73,11 @@ def _wrong_parts(path: Path, allow_code: bool) -> Iterator[str]:
 def _specs(data: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:
     """(keys, kind, specification) of every part a file names in full; changes of inherited parts are left to build."""
     places: list[tuple[tuple[str | int, ...], Any]] = [(("defaults",), data.get("defaults"))]
-    layers = data.get("layers")
-    if "rule" in data or "from" in data or isinstance(layers, dict):
-        places += [(("layers", address), choices) for address, choices in (layers or {}).items()]
+    overrides = {} if "input" in data else data.get("layers") or {}  # a network's layers are no choices of parts
+    numbered = enumerate(overrides) if isinstance(overrides, list) else [(None, overrides)]
+    for i, override in numbered:
+        under = ("layers",) if i is None else ("layers", i)
+        places += [((*under, address), choices) for address, choices in override.items()]
     training = data.get("training") or {}
     places += [
         (("training", "phases", i), {"update": p.get("update")}) for i, p in enumerate(training.get("phases") or [])

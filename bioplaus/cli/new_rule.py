@@ -64,8 +64,9 @@ PLASTICITY_RULE = """\
 rule: $name
 defaults:
   norm: batch
-  update: {recipe: sgd, rate: 1.0e-5, momentum: 0.9}
-layers: {$$hidden: {plasticity: $name}}
+  update: {recipe: sgd, rate: 5.0e-4, momentum: 0.9}
+layers:
+  $$hidden: {plasticity: $name, update: {recipe: sgd, rate: 1.0e-6, momentum: 0.9}}
 training: {reduction: sum, samples_per_batch: 100, epochs: 5}
 """
 

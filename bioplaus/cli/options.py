@@ -16,7 +16,7 @@ DATA_DIR = click.option(
 )
 
 
-def OUTPUT(function: F) -> F:  # noqa: N802
+def OUTPUT(function: F) -> F:
     """--quiet and --json."""
     function = click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch.")(function)
     return click.option("--quiet", is_flag=True, help="Print nothing.")(function)

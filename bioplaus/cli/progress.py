@@ -84,7 +84,11 @@ class Lines(Watching):
             speed = moment.place * self.samples / max(time.monotonic() - self.clock, 1e-9)
             said = f"loss {loss:.4f}  error {error:.2f} %  rate {rate:.2g}  {speed:,.0f} samples/s"
             self.bar.update(
-                self.task, completed=moment.place, total=moment.batches, epoch=f"{moment.epoch + 1}/{moment.epochs}", said=said
+                self.task,
+                completed=moment.place,
+                total=moment.batches,
+                epoch=f"{moment.epoch + 1}/{moment.epochs}",
+                said=said,
             )
 
     def epoch_ended(self, network: Any, moment: Moment, row: dict[str, Any]) -> None:
@@ -135,7 +139,11 @@ def _said(spec: Any) -> str:
     """A part as one would say it: ``bm1 rate 5e-05, momentum 0.9``."""
     if isinstance(spec, list):
         return " ".join(_link(link) for link in spec)
-    rest = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in spec.items() if key != "recipe")
+    rest = ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in spec.items()
+        if key != "recipe"
+    )
     return f"{spec['recipe']} {rest}".strip()
 
 

@@ -20,7 +20,9 @@ from bioplaus.cli.options import DATA_DIR, OUTPUT, stop_on_signal
 @click.option("--threads", type=click.IntRange(1), metavar="T", help="Threads one operation may use.")
 @click.option("--seed", type=click.IntRange(0), metavar="S")
 @click.option("--epochs", type=click.IntRange(1), metavar="E")
-@click.option("--set", "sets", multiple=True, metavar="a.b=c", help="Change any key, as --set defaults.update.rate=1e-4.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="a.b=c", help="Change any key, as --set defaults.update.rate=1e-4."
+)
 @click.option("--from", "initial", metavar="RUN", help="Start from the weights of this run.")
 @DATA_DIR
 @click.option("--out", metavar="DIR", help="The run folder; runs/<date>-<rule>-... where left out.")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 
-def show(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+def show(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print one table; where stdout is no terminal every row is one line, never wrapped."""
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
@@ -20,7 +20,7 @@ def show(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             click.echo(line.rstrip())
         return
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for i, head in enumerate(heads):
         table.add_column(head, style="bold cyan" if i == 0 else "", no_wrap=i == 0)
     for row in rows:

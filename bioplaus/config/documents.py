@@ -65,7 +65,7 @@ def flag(name: str, value: Any) -> Document:
     """A flag of the command line as a document."""
     if name not in _FLAGS:
         raise ConfigError(f"no flag named {name!r}{nearest(name, _FLAGS)}")
-    return text.from_values(_nested(_FLAGS[name], value), label=f"--{name}")
+    return _said(_nested(_FLAGS[name], value), f"--{name}")
 
 
 def setting(item: str) -> Document:
@@ -78,8 +78,13 @@ def setting(item: str) -> Document:
     keys: Keys = tuple(key.split("."))
     if keys[0] == "layers":
         keys = _layer_keys(keys, parsed.data)
-    data = text.absolute(_nested(keys, parsed.data), Path.cwd())
-    return replace(text.from_values(data, label="--set"), problems=parsed.problems)
+    return replace(_said(_nested(keys, parsed.data), "--set"), problems=parsed.problems)
+
+
+def _said(values: dict[str, Any], label: str) -> Document:
+    """Values from the command line, which may name code; it lies relative to the current folder."""
+    document = text.from_values(values, label=label)
+    return replace(document, data=text.absolute(document.data, document.folder))
 
 
 def _mapping(document: Document) -> Document:
@@ -105,6 +110,6 @@ def _nested(keys: Keys, value: Any) -> dict[str, Any]:
 
 def data_path(name: str, folder: Path) -> str:
     """A data set that is a path, made absolute; a name stays."""
-    given = Path(name).expanduser()
+    given = text.home(name)
     is_path = len(given.parts) > 1 or given.suffix.lower() in _DATA_FILES or given.is_absolute()
     return str((folder / given).resolve()) if is_path and not text.is_reference(name) else name

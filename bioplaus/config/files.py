@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bioplaus.config.text import home
 from bioplaus.errors import ConfigError, nearest
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -37,16 +38,23 @@ def find(kind: str, name: str | Path, *, beside: Path | None = None) -> Path:
     ConfigError     there is neither
     """
     text = str(name)
-    given = Path(text).expanduser()
+    given = home(text)
     is_name = given.suffix not in (".yaml", ".yml") and len(given.parts) == 1
     shipped_file = folder(kind) / f"{given.stem if not is_name else text}.yaml"
     may_be_shipped = is_name or text in (shipped_file.name, f"{_FOLDERS[kind]}/{shipped_file.name}")
     if not is_name:
         for place in (beside, Path.cwd()):
-            if place is not None and (place / given).exists():
+            if place is not None and _exists(place / given):
                 return place / given
-    if may_be_shipped and shipped_file.is_file():
+    if may_be_shipped and _exists(shipped_file):
         return shipped_file
     if is_name:
         raise ConfigError(f"no {kind} named {text!r}{nearest(text, shipped(kind))} A file needs its path and .yaml.")
     raise ConfigError(f"{text}: no such {kind} file{nearest(given.stem, shipped(kind))}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name no file system takes
+        return False

@@ -103,9 +103,12 @@ class _Stack:
         except Wrong as error:
             raise ConfigError(document.message(error.inside, f"{error.text}.")) from None
         self.layers += layers
-        for path in _paths(document.data):
+        for path, value in _paths(document.data):
             in_list = path[0] == "layers" and len(path) > 1 and isinstance(path[1], int)
-            self.places[("layers", *path[2:]) if in_list else path] = document.at(path)
+            path_here = ("layers", *path[2:]) if in_list else path
+            on_the_way = isinstance(value, Mapping) and not document.lines  # of --set training.epochs=3, training
+            if not (on_the_way and path_here in self.places):
+                self.places[path_here] = document.at(path)
 
     def take_network(self, network: Any, document: Document) -> None:
         """A network by name, written out, or (from a setting) a change of the one that stands."""
@@ -148,7 +151,7 @@ class _Stack:
                 f"no network is named. Give --network, or a data set, which brings its own. Known: {known}."
             )
         network = _read_network(self.network)
-        self.places |= {("network", *path): self.network.at(path) for path in _paths(self.network.data)}
+        self.places |= {("network", *path): self.network.at(path) for path, _ in _paths(self.network.data)}
         rest = {"network": network, "layers": tuple(self.layers), "origins": Origins(self.places)}
         return Config.model_validate({**values, **rest})
 
@@ -217,10 +220,10 @@ def _is_network(data: Any) -> bool:
     return not {"rule", "from"} & keys and (listed or bool({"input", "pass", "loss"} & keys))
 
 
-def _paths(data: Any, path: Keys = ()) -> Iterator[Keys]:
-    """Every path into a document."""
+def _paths(data: Any, path: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """Every path into a document, and what is there."""
     for key, inner in data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ():
-        yield (*path, key)
+        yield (*path, key), inner
         yield from _paths(inner, (*path, key))
 
 

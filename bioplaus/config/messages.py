@@ -53,6 +53,8 @@ def _wanted(model: type[BaseModel], kind: str, context: dict[str, Any], loc: Key
         return f"at least {context['ge']}" if "ge" in context else f"a number above {context['gt']:g}"
     if kind == "less_than":
         return f"a number below {context['lt']}"
+    if kind in ("string_pattern_mismatch", "string_too_long"):
+        return "a name of at most 100 characters, none of them / \\ or :"
     if kind in ("too_short", "too_long"):
         least = "min_length" in context
         return f"at {'least' if least else 'most'} {context['min_length' if least else 'max_length']} values"

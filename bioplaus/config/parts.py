@@ -88,8 +88,11 @@ def merged(base: Any, over: Any) -> Any:
         raise Wrong("'none' stands here and takes no parameters; name a recipe", next(iter(over), ""))
     result = dict(base)
     for key, value in over.items():
+        stands = base.get(key)
+        if isinstance(stands, list) and key != "update":  # any list but one of links is a plain value
+            stands = None
         try:
-            result[key] = merged(base.get(key), value)
+            result[key] = merged(stands, value)
         except Wrong as error:
             raise Wrong(error.text, key, *error.inside) from None
     return result

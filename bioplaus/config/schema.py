@@ -14,6 +14,7 @@ from bioplaus.config.parts import ChannelPart, OptionalPart, Part, Spec, UpdateP
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(pattern=r"^[^/\\:\x00-\x1f]+$", max_length=100)]  # it becomes part of a folder's name
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -128,12 +129,13 @@ class Training(Strict):
         """
         rest = self.epochs - sum(phase.epochs or 0 for phase in self.phases)
         return tuple(
-            Phase(
-                epochs=phase.epochs or rest,
-                samples_per_batch=phase.samples_per_batch or self.samples_per_batch,
-                batches_per_update=phase.batches_per_update or self.batches_per_update,
-                update=phase.update,
-                rate=self.rate if phase.rate is None else merged(self.rate, phase.rate),
+            phase.model_copy(
+                update={
+                    "epochs": phase.epochs or rest,
+                    "samples_per_batch": phase.samples_per_batch or self.samples_per_batch,
+                    "batches_per_update": phase.batches_per_update or self.batches_per_update,
+                    "rate": self.rate if phase.rate is None else merged(self.rate, phase.rate),
+                }
             )
             for phase in self.phases or (Phase(),)
         )
@@ -196,7 +198,7 @@ class Settings(Strict):
 class RuleFile(Settings):
     """A rule file, or the ``config.yaml`` of an earlier run."""
 
-    rule: str | None = None
+    rule: Name = "unnamed"
     from_: str | None = Field(default=None, alias="from", description="the rule this one is a variant of")
     network: Any = Field(default=None, description="a name, a path, or a network written out")
     layers: dict[str, Override] = Field(default={}, description="name, glob, dotted path, $first, $last or $hidden")
@@ -205,7 +207,7 @@ class RuleFile(Settings):
 class NetworkFile(Strict):
     """A network file."""
 
-    network: str | None = None
+    network: Name | None = None
     input: Annotated[tuple[Count, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)]
     pass_: Part = Field(default={"recipe": "feedforward"}, alias="pass", description="in which order layers run")
     layers: list[Any] = Field(description="a kind, {kind: value}, or {name: {kind: value, parameter: value}}")
@@ -250,7 +252,7 @@ class Config(Settings):
     ``layers`` holds (address, {kind: spec or change}) in the order they apply; ``choices`` resolves them.
     """
 
-    rule: str
+    rule: Name
     network: InstanceOf[Network]
     layers: tuple[tuple[str, dict[str, Any]], ...] = ()
     origins: InstanceOf[Origins] = Field(default=Origins(), exclude=True, repr=False)

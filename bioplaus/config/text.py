@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,14 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError):
         return str(path)
+
+
+def home(name: str) -> Path:
+    """The path a name means, ``~`` written out."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # the user behind the ~ does not exist
+        return Path(name)
 
 
 def read(path: Path) -> Document:
@@ -196,21 +204,12 @@ class _Values:
     def scalar(self, node: Node, path: Keys) -> Any:
         tag = str(node.tag).removeprefix(_TAG)
         text: str = node.value
-        if tag == "null":
-            return None
-        if tag == "bool":
-            return text.lower() == "true"
-        if tag == "int" and len(text) > MAX_DIGITS:
-            self.problem(path, node.start_mark.line + 1, f"a number of {len(text)} digits is too large")
-            return 0
-        if tag == "int":
-            return _whole(text)
-        if tag == "float":
-            number = float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
-            if not math.isfinite(number):
-                self.problem(path, node.start_mark.line + 1, f"{text} is not a finite number")
-                return 0.0
-            return number
+        if tag in _READ:
+            try:
+                return _READ[tag](text)
+            except (ValueError, KeyError):
+                self.problem(path, node.start_mark.line + 1, f"{text[:40]} is not {_KINDS[tag]}")
+                return None
         self.plain(node, path, "str", "timestamp", "merge")
         return text
 
@@ -224,11 +223,31 @@ class _Values:
 
 
 def _whole(text: str) -> int:
-    digits = text.replace("_", "")
-    sign, body = (digits[0], digits[1:]) if digits[0] in "+-" else ("", digits)
-    if body[:2].lower() in ("0x", "0o", "0b"):
-        return int(sign + body, 0)
-    return int(sign + body)
+    if len(text) > MAX_DIGITS:
+        raise ValueError
+    return int(text, 0 if text.lstrip("+-")[:2].lower() in ("0x", "0o", "0b") else 10)
+
+
+def _finite(text: str) -> float:
+    number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_READ: dict[str, Callable[[str], Any]] = {
+    "null": lambda text: _WORDS[text.lower()],
+    "bool": lambda text: _WORDS[text.lower()],
+    "int": _whole,
+    "float": _finite,
+}
+_KINDS = {
+    "null": "null",
+    "bool": "true or false",
+    "int": f"a whole number of at most {MAX_DIGITS} digits",
+    "float": "a finite number",
+}
 
 
 def references(value: Any, path: Keys = ()) -> Iterator[tuple[Keys, str]]:
@@ -258,7 +277,7 @@ def absolute(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [absolute(inner, folder) for inner in value]
     if isinstance(value, str) and is_reference(value) and value.rpartition(":")[0].endswith(".py"):
-        return os.path.normpath(folder / Path(value).expanduser())
+        return os.path.normpath(folder / home(value))
     return value
 
 

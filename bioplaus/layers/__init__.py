@@ -1,0 +1,1 @@
+"""What a network is made of: shapes, parameters, and the explicit way back."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bioplaus.backend.base import Array, Backend
-from bioplaus.parts import At, Site, Unit
+from bioplaus.parts import At, Learn, Site, Unit
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ReluUnit:
         y = self.xp.relu(x, inplace=self.inplace)
         return y, y
 
-    def back(self, dy: Array, cache: Array, top: Array, learn: object) -> Array:
+    def back(self, dy: Array, cache: Array, top: Array, learn: Learn) -> Array:
         """dy where y > 0."""
         return self.xp.relu_back(dy, cache)
 
@@ -47,7 +47,7 @@ class TanhUnit:
         y = self.xp.tanh(x)
         return y, y
 
-    def back(self, dy: Array, cache: Array, top: Array, learn: object) -> Array:
+    def back(self, dy: Array, cache: Array, top: Array, learn: Learn) -> Array:
         """dy (1 - y^2)."""
         return dy * (1.0 - cache * cache)
 

@@ -198,7 +198,7 @@ def _sides(pad: Padding, kernel: tuple[int, int]) -> tuple[int, int, int, int]:
     if len(sides) != 4 or not all(isinstance(side, int) and side >= 0 for side in sides):
         raise ValueError(f"pad {pad!r}: wanted valid, half, full, a number, or [top, bottom, left, right]")
     top, bottom, left, right = sides
-    return (top, bottom, left, right)  # type: ignore[return-value]
+    return (top, bottom, left, right)
 
 
 def _map_shape(name: str, kind: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

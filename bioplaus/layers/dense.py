@@ -61,11 +61,8 @@ class Dense:
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes flat samples."""
         if len(shape) != 1:
+            given = "×".join(map(str, shape)) or "whole numbers"
             raise ShapeError(
-                f"layer {site.name!r}: dense wants a flat input, given {_times(shape)}. Put flatten or globalmeanpool before it."
+                f"layer {site.name!r}: dense wants a flat input, given {given}. Put flatten or globalmeanpool before it."
             )
         return site.node(DenseMap(site.xp, shape, (self.units,))), (self.units,)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))

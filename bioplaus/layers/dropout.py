@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
-from bioplaus.parts import At, Site, Unit
+from bioplaus.parts import At, Learn, Site, Unit
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class DropoutUnit:
         mask = self.xp.floats(mask >= self.p) / (1.0 - self.p)
         return x * mask, mask
 
-    def back(self, dy: Array, cache: Array, top: Array, learn: object) -> Array:
+    def back(self, dy: Array, cache: Array, top: Array, learn: Learn) -> Array:
         """Through the same mask."""
         return self.xp.multiply(dy, cache, out=dy)
 

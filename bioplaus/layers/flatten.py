@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from bioplaus.backend.base import Array, Backend
-from bioplaus.parts import At, Site, Unit
+from bioplaus.parts import At, Learn, Site, Unit
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FlattenUnit:
         """Rows."""
         return x.reshape((x.shape[0], prod(self.shape))), None
 
-    def back(self, dy: Array, cache: None, top: Array, learn: object) -> Array:
+    def back(self, dy: Array, cache: None, top: Array, learn: Learn) -> Array:
         """Maps again."""
         return self.xp.image(dy.reshape((dy.shape[0], *self.shape)))
 

@@ -8,7 +8,7 @@ from typing import Any
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.window import Window
 from bioplaus.errors import ShapeError
-from bioplaus.parts import At, Site, Unit
+from bioplaus.parts import At, Learn, Site, Unit
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class MaxPoolUnit:
         y, which = self.xp.maxpool(x, self.window)
         return y, (x, which)
 
-    def back(self, dy: Array, cache: Any, top: Array, learn: Any) -> Array:
+    def back(self, dy: Array, cache: Any, top: Array, learn: Learn) -> Array:
         """To the winners."""
-        return self.xp.maxpool_back(dy, *cache, self.window)
+        x, which = cache
+        return self.xp.maxpool_back(dy, x, which, self.window)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class AvgPoolUnit:
         """y."""
         return self.xp.avgpool(x, self.window), x
 
-    def back(self, dy: Array, cache: Array, top: Array, learn: Any) -> Array:
+    def back(self, dy: Array, cache: Array, top: Array, learn: Learn) -> Array:
         """Shared out evenly."""
         return self.xp.avgpool_back(dy, cache, self.window)
 
@@ -72,7 +73,7 @@ class GlobalMeanUnit:
         """The means."""
         return x.mean((2, 3)), None
 
-    def back(self, dy: Array, cache: None, top: Array, learn: Any) -> Array:
+    def back(self, dy: Array, cache: None, top: Array, learn: Learn) -> Array:
         """The same share everywhere."""
         c, h, w = self.shape
         dx = self.xp.zeros((dy.shape[0], c, h, w))
@@ -127,10 +128,11 @@ def _window(
     sides = [pad] * 4 if isinstance(pad, int) else list(pad)
     if len(sides) != 4 or min(sides) < 0 or max(sides) >= size:
         raise ShapeError(
-            f"layer {name!r}: {kind} pad {pad!r}; wanted a number below the window's size, or [top, bottom, left, right]."
+            f"layer {name!r}: {kind} pad {pad!r}; wanted a number below the window's size, "
+            "or [top, bottom, left, right]."
         )
     top, bottom, left, right = sides
-    window = Window((size, size), (stride or size,) * 2, (top, bottom, left, right), shape[1:])  # type: ignore[arg-type]
+    window = Window((size, size), (stride or size,) * 2, (top, bottom, left, right), shape[1:])
     if min(window.output) < 1:
         raise ShapeError(f"layer {name!r}: a {size}×{size} window does not fit a {shape[1]}×{shape[2]} map.")
     return window

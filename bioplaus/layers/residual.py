@@ -7,7 +7,7 @@ from typing import Any
 
 from bioplaus.backend.base import Array
 from bioplaus.errors import ShapeError
-from bioplaus.parts import At, Site, Unit
+from bioplaus.parts import At, Learn, Site, Unit
 
 
 @dataclass
@@ -32,7 +32,7 @@ class ResidualUnit:
         short, short_cache = shortcut.forward(x, at)
         return long + short, (long_cache, short_cache)
 
-    def back(self, dy: Array | None, cache: Any, top: Array, learn: Any) -> Array | None:
+    def back(self, dy: Array | None, cache: Any, top: Array, learn: Learn) -> Array | None:
         """The sum of what both paths hand down."""
         (branch, shortcut), (long_cache, short_cache) = self.units, cache
         copy = None if dy is None else dy + 0.0
@@ -54,6 +54,7 @@ class Residual:
         shortcut, short_out = site.chain(self.shortcut, shape)
         if out != short_out:
             raise ShapeError(
-                f"layer {site.name!r}: the path gives {out}, the shortcut {short_out}. Give the shortcut a conv that matches."
+                f"layer {site.name!r}: the path gives {out}, the shortcut {short_out}. "
+                "Give the shortcut a conv that matches."
             )
         return ResidualUnit((branch, shortcut)), out

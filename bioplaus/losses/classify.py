@@ -12,7 +12,7 @@ from bioplaus.parts import Batch
 class SoftmaxCrossEntropy:
     """-log softmax(output)[label], summed over samples; the error at the output is softmax - one-hot."""
 
-    needs = {"output"}  # noqa: RUF012
+    needs = {"output"}
 
     def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
         """(loss, {"output": (N, classes)})."""

@@ -12,7 +12,7 @@ from bioplaus.parts import Batch
 class SquaredError:
     """1/2 ||output - target||^2, summed over samples; the error at the output is output - target."""
 
-    needs = {"output"}  # noqa: RUF012
+    needs = {"output"}
 
     def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
         """(loss, {"output": as the output})."""

@@ -1,0 +1,1 @@
+"""Normalization in three choices: reference, statistics, operation."""

@@ -1,0 +1,1 @@
+"""Pure formulas, each with its way back."""

@@ -1,0 +1,1 @@
+"""Forward passes: in which order units run, and back again."""

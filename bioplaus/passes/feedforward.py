@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioplaus.backend.base import Array
-from bioplaus.parts import At, Batch, Unit
+from bioplaus.parts import At, Batch, Learn, Unit
 
 
 @dataclass(frozen=True)
@@ -15,14 +15,14 @@ class Feedforward:
     """x through every unit in order; the error at the output back through every unit in reverse."""
 
     root: Unit
-    provides = {"output"}  # noqa: RUF012
+    provides = {"output"}
 
     def forward(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
         """({"output": (N, outputs)}, tape)."""
         output, tape = self.root.forward(batch.x, at)
         return {"output": output}, tape
 
-    def back(self, errors: Mapping[str, Array], tape: Any, learn: Any) -> None:
+    def back(self, errors: Mapping[str, Array], tape: Any, learn: Learn) -> None:
         """From the error at the output down to whoever still listens."""
         top = errors["output"]
         self.root.back(top, tape, top, learn)

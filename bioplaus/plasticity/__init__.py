@@ -1,0 +1,1 @@
+"""Where dW comes from."""

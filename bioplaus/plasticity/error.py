@@ -9,7 +9,7 @@ from bioplaus.parts import Local, Map
 class Error:
     """dW = sum x dn: presynaptic activity times postsynaptic error; with V = W the gradient of the loss."""
 
-    needs = {"x", "dn"}  # noqa: RUF012
+    needs = {"x", "dn"}
     overwrites = True
 
     def dW(self, local: Local, map: Map, W: Array, out: Array, scale: float) -> None:

@@ -15,7 +15,7 @@ class Oja:
     Source: Oja (1982), Simplified neuron model as a principal component analyzer, equation 3.
     """
 
-    needs = {"x", "y"}  # noqa: RUF012
+    needs = {"x", "y"}
     local = True
 
     def dW(self, local: Local, map: Map, W: Array, out: Array, scale: float) -> None:

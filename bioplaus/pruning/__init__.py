@@ -1,0 +1,1 @@
+"""Which synapses and neurons exist."""

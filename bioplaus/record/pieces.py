@@ -17,7 +17,7 @@ import numpy as np
 from bioplaus.errors import RunError
 from bioplaus.record.disk import Disk, replacing
 from bioplaus.record.hdf5 import reading
-from bioplaus.record.layout import ROW, SCHEMA, Column, axes
+from bioplaus.record.layout import ROW, SCHEMA, Column
 from bioplaus.record.rows import Form, Table
 
 SEGMENT = "bioplaus-segment/1"
@@ -175,8 +175,8 @@ def _lay_out(group: Any, table: Table) -> dict[str, Any]:
         if name == ROW:
             continue
         targets[name].dims[0].attach_scale(targets[ROW])
-        for i, axis in enumerate(axes(name, form.column, len(form.shape))):
-            targets[name].dims[i + 1].attach_scale(_scale(group, axis, form.shape[i], name, table))
+        for i, axis in enumerate(table.axes(name)):
+            targets[name].dims[i + 1].attach_scale(_scale(group, axis, form.shape[i]))
     return targets
 
 
@@ -193,10 +193,8 @@ def _dataset(group: Any, name: str, form: Form, rows: int) -> Any:
     return dataset
 
 
-def _scale(group: Any, axis: str, size: int, name: str, table: Table) -> Any:
-    """The scale of an axis, shared by the columns where it has one size: 0, 1, 2, ..."""
-    if axis in table.columns or (axis in group and len(group[axis]) != size):
-        axis = f"{name}_{axis}"
+def _scale(group: Any, axis: str, size: int) -> Any:
+    """The scale of an axis, shared by the columns that have it: 0, 1, 2, ..."""
     if axis not in group:
         scale = group.create_dataset(axis, data=np.arange(size, dtype="int32"))
         scale.attrs.update(units="1", long_name=f"number of the {axis.replace('_', ' ')}, from 0")

@@ -17,7 +17,7 @@ from bioplaus.errors import RunError, nearest
 from bioplaus.record import checkpoint
 from bioplaus.record.folder import root, status, status_of_log
 from bioplaus.record.hdf5 import plain, reading
-from bioplaus.record.layout import ROW, SCHEMA, Column, axes
+from bioplaus.record.layout import ROW, SCHEMA, Column
 from bioplaus.record.pieces import Piece, pieces, read, tables_of
 from bioplaus.record.rows import Table
 
@@ -215,8 +215,7 @@ class Rows:
 
     def axes(self, name: str) -> tuple[str, ...]:
         """Names of the axes of one row of a column."""
-        form = self._table.columns[name]
-        return axes(name, form.column, len(form.shape))
+        return self._table.axes(name)
 
     def __len__(self) -> int:
         """How many rows."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bioplaus.errors import RunFailed
-from bioplaus.record.layout import ROW, Column, column
+from bioplaus.record.layout import ROW, Column, axes, column
 
 
 @dataclass
@@ -31,6 +31,21 @@ class Table:
 
     columns: dict[str, Form]
     rows: int = 0
+
+    def axes(self, name: str) -> tuple[str, ...]:
+        """Names of the axes of one row of a column; one name has one size in the whole table."""
+        return self._axes()[name]
+
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        sizes: dict[str, int] = {}
+        found = {}
+        for name, form in self.columns.items():
+            named = axes(name, form.column, len(form.shape))
+            found[name] = tuple(
+                axis if axis not in self.columns and sizes.setdefault(axis, size) == size else f"{name}_{axis}"
+                for axis, size in zip(named, form.shape, strict=True)
+            )
+        return found
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -1,0 +1,1 @@
+"""Training: the loop, its moments, and what a run writes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,20 @@ from bioplaus.parts import Batch
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training stands: epochs completed, place and number of batches in this epoch, updates made."""
+    """Where training stands.
+
+    epoch : epochs completed · place, batches : batches learned from in this epoch, and all there are in it ·
+    step : updates made · epochs : all that are planned · learned : places in the data set of the samples that dW
+    was accumulated from, one array a batch · last : no other update comes in this epoch
+    """
 
     epoch: int
     place: int
     batches: int
     step: int
     epochs: int
+    learned: Sequence[Any] = ()
+    last: bool = False
 
 
 class Listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,31 +30,40 @@ class Phase:
     batches_per_update: int
     schedule: Schedule
 
+    @property
+    def end(self) -> int:
+        """Epochs that are complete when it ends."""
+        return self.first + self.epochs
+
     def factor(self, epoch: int, place: int, batches: int) -> float:
         """The schedule's factor at a batch of an epoch; the phase's own epochs and updates count."""
         done, total = epoch - self.first, self.epochs
         if self.schedule.by == "updates":
-            done, total = (done * batches + place) // self.batches_per_update, total * batches // self.batches_per_update
+            done, total = (
+                (done * batches + place) // self.batches_per_update,
+                total * batches // self.batches_per_update,
+            )
         return self.schedule.at(done, total)
 
 
 def phases(config: Config) -> list[Phase]:
-    """The phases of a training, one after another; what a phase leaves out is as ``training`` says."""
-    training, made, first = config.training, [], 0
-    written = training.phases or (None,)
-    rest = training.epochs - sum(phase.epochs or 0 for phase in training.phases)
-    for place, phase in enumerate(written):
-        epochs = (phase and phase.epochs) or rest
-        rate = (phase and phase.rate) or training.rate
+    """The phases of a training, one after another."""
+    made: list[Phase] = []
+    for place, phase in enumerate(config.training.timeline()):
+        assert phase.epochs and phase.samples_per_batch and phase.batches_per_update  # timeline fills them in
         made.append(
             Phase(
                 place=place,
-                first=first,
-                epochs=epochs,
-                samples_per_batch=(phase and phase.samples_per_batch) or training.samples_per_batch,
-                batches_per_update=(phase and phase.batches_per_update) or training.batches_per_update,
-                schedule=make("schedule", rate, "training.rate", allow_code=True),
+                first=made[-1].end if made else 0,
+                epochs=phase.epochs,
+                samples_per_batch=phase.samples_per_batch,
+                batches_per_update=phase.batches_per_update,
+                schedule=make("schedule", phase.rate, "training.rate", allow_code=True),
             )
         )
-        first += epochs
     return made
+
+
+def phase_of(phases: Sequence[Phase], epoch: int) -> Phase:
+    """The phase that the epoch after ``epoch`` completed ones belongs to; the last one where all are completed."""
+    return next((phase for phase in phases if epoch < phase.end), phases[-1])

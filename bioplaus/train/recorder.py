@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from math import acos, degrees, nan
 from typing import Any
 
+import numpy as np
+
 from bioplaus.backend.base import Array, Backend
 from bioplaus.config import Every
 from bioplaus.config.schema import Record
@@ -30,7 +32,9 @@ class Recorder(Listener):
     true_gradient : fills a network's dW by plain backpropagation on a batch; for the angle to the gradient
     """
 
-    def __init__(self, log: Log, record: Record, probe: Batch, true_gradient: Callable[[Batch], dict[str, Array]]) -> None:
+    def __init__(
+        self, log: Log, record: Record, probe: Batch, true_gradient: Callable[[Batch], dict[str, Array]]
+    ) -> None:
         self.log, self.record, self.probe, self.true_gradient = log, record, probe, true_gradient
         self.waiting: list[tuple[str, dict[str, Any]]] = []
         self.before: dict[str, tuple[Array, Array]] = {}
@@ -53,27 +57,28 @@ class Recorder(Listener):
         """Before W moves: the V that was used, the dW that came of it, the statistics of this batch."""
         xp, record, step = network.xp, self.record, network.updates + 1
         with xp.scope():
-            if _due(record.norm, step):
+            if _due(record.norm, step, moment):
                 for site in network.norms:
                     if "batch_mean" in site.stats:
                         mean, sigma = site.stats["batch_mean"] + 0.0, site.stats["batch_sigma"] + 0.0
                         self.wait(f"layers/{site.name}/norm", step, mean=mean, sigma=sigma)
-            if _due(record.feedback, step) or _due(record.gradient, step):
-                self.feedback(network, batch, step)
-            if _due(record.update, step):
+            gradient = _due(record.gradient, step, moment)
+            if gradient or _due(record.feedback, step, moment):
+                self.feedback(network, batch, step, gradient)
+            if _due(record.update, step, moment):
                 for node in _learning(network):
                     self.before[node.name] = (node.W + 0.0, length(xp, node.weights.dW))
-            if _due(record.weights, step):
+            if _due(record.weights, step, moment):
                 for node in network.nodes:
                     V = {} if node.V is None else {"V": node.V + 0.0}
                     self.wait(f"layers/{node.name}/weights", step, W=node.W + 0.0, **V, dW=node.weights.dW + 0.0)
-        if _due(record.batches, step):
-            self.wait("batches", step, index=batch.index)
+        if _due(record.batches, step, moment):
+            self.wait("batches", step, index=np.concatenate(moment.learned))
 
-    def feedback(self, network: Network, batch: Batch, step: int) -> None:
+    def feedback(self, network: Network, batch: Batch, step: int, with_gradient: bool) -> None:
         """How V and W agree; where asked for, also how dW and the true gradient do."""
         xp = network.xp
-        gradient = self.true_gradient(batch) if _due(self.record.gradient, step) else {}
+        gradient = self.true_gradient(batch) if with_gradient else {}
         for node in network.nodes:
             V, W = node.V, node.W
             row: dict[str, Any] = {}
@@ -103,6 +108,9 @@ class Recorder(Listener):
                     changed_sign=1.0 - sign_agreement(xp, node.W, old),
                 )
         self.before = {}
+        activity = self.record.activity
+        if activity and activity.unit == "update" and network.updates % activity.count == 0:
+            self.activity(network, network.updates)
 
     def epoch_ended(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
         """Scores, and the activities of the probe batch."""
@@ -122,7 +130,8 @@ class Recorder(Listener):
                     elapsed_seconds=row[seconds],
                     **rate,
                 )
-        if self.record.activity is not None and self.record.activity.unit == "epoch" and epoch % self.record.activity.count == 0:
+        activity = self.record.activity  # by epochs: here, once the statistics for testing are settled
+        if activity and activity.unit == "epoch" and epoch % activity.count == 0:
             self.activity(network, step)
 
     def activity(self, network: Network, step: int) -> None:
@@ -152,8 +161,13 @@ class Recorder(Listener):
         self.waiting.append((table, {"step": step, **row}))
 
 
-def _due(every: Every | None, step: int) -> bool:
-    return every is not None and every.unit == "update" and step % every.count == 0
+def _due(every: Every | None, step: int, moment: Moment) -> bool:
+    """Whether this update gets a row; by epochs, the last update of an epoch does."""
+    if every is None:
+        return False
+    if every.unit == "update":
+        return step % every.count == 0
+    return moment.last and (moment.epoch + 1) % every.count == 0
 
 
 def _learning(network: Network) -> Iterable[Node]:

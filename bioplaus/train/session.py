@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,9 +18,10 @@ from bioplaus.network import Network
 from bioplaus.record import RunFolder, checkpoint, open_run
 from bioplaus.train.feed import Feed
 from bioplaus.train.listeners import Listener
-from bioplaus.train.loop import Diverged, Progress, Trainer
-from bioplaus.train.plan import Phase, phases
+from bioplaus.train.loop import LOOK_EVERY, Diverged, Progress, Trainer
+from bioplaus.train.plan import Phase, phase_of, phases
 from bioplaus.train.recorder import Recorder
+from bioplaus.train.suspicious import Suspicious
 
 LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
 PROBE = 100  # samples of the probe batch
@@ -41,10 +43,13 @@ class Session:
     def __post_init__(self) -> None:
         xp = self.network.xp
         self.phases = phases(self.config)
-        smallest = min(phase.samples_per_batch for phase in self.phases)
-        if max(phase.samples_per_batch for phase in self.phases) > len(self.dataset.train):
+        largest = max(self.phases, key=lambda phase: phase.samples_per_batch)
+        if largest.samples_per_batch > len(self.dataset.train):
+            written = self.config.training.phases
+            own = written and written[largest.place].samples_per_batch
+            key = f"training.phases.{largest.place}.samples_per_batch" if own else "training.samples_per_batch"
             raise ConfigError(
-                f"{config.where(self.config, 'training.samples_per_batch')}: {smallest} given, the training set has "
+                f"{config.where(self.config, key)}: {largest.samples_per_batch} given, the training set has "
                 f"{len(self.dataset.train)} samples. Set it to at most that."
             )
         splits = {"train": self.dataset.train, "test": self.dataset.test, "validation": self.dataset.validation}
@@ -57,14 +62,12 @@ class Session:
         ------
         NonFinite       a value became NaN or infinite: the run went back to its last checkpoint to find out where
         """
-        assert self.folder is not None
-        trainer = self.trainer(careful=False)
         try:
-            return trainer.run()
+            return self.trainer().run()
         except Diverged:
             return self.find_out()
 
-    def trainer(self, careful: bool) -> Trainer:
+    def trainer(self, *more: Listener, look_every: int = LOOK_EVERY) -> Trainer:
         """The loop over this session's network and data."""
         assert self.folder is not None
         network = self.network
@@ -84,9 +87,9 @@ class Session:
             self.relink,
             commit,
             self.stopping,
-            (recorder, *self.listeners),
+            (recorder, *self.listeners, *more),
             self.progress,
-            careful,
+            look_every,
         )
 
     def relink(self, phase: Phase) -> None:
@@ -95,11 +98,35 @@ class Session:
         build.relink(self.network, self.config, phase.place)
 
     def find_out(self) -> bool:
-        """Trains again from the last checkpoint, looking after every batch."""
+        """Trains again from the last checkpoint, looking at every batch and every update.
+
+        Raises
+        ------
+        NonFinite       names the layer in which a value first stopped being finite
+        """
         assert self.folder is not None
         self.load(*self.folder.restore())
-        self.trainer(careful=True).run()
-        raise NonFinite("the loss was not finite, and was when the same steps were made again. Check the machine.")
+        network = self.network
+        try:
+            if not self.trainer(Suspicious(), look_every=1).run():
+                return False
+        except Diverged as found:
+            name = found.layer if found.batch is None else network.first_nonfinite(found.batch)
+            chosen = self.said(name)
+            raise NonFinite(
+                f"layer {name!r}, step {network.updates}: {found.what} is not finite ({chosen}). "
+                "Lower the rate, or add a norm."
+            ) from None
+        raise NonFinite("a value was not finite, and was when the same steps were made again. Check the machine.")
+
+    def said(self, layer: str) -> str:
+        """Channel, norm and rate of a layer, as a message names them."""
+        node = next(node for node in self.network.nodes if node.name == layer)
+        has_norm = any(site.name == layer for site in self.network.norms)
+        chosen = self.choices()[layer]
+        norm = chosen["norm"]["recipe"] if has_norm else "none"
+        rate = node.weights.links[-1].rate  # type: ignore[attr-defined]
+        return f"channel {chosen['channel']['recipe']}, norm {norm}, rate {rate:g}"
 
     def host_state(self) -> dict[str, Any]:
         """Every array a checkpoint holds."""
@@ -110,6 +137,7 @@ class Session:
         return {
             "counters": self.network.counters,
             "progress": asdict(self.progress),
+            "epochs": self.phases[-1].end,
             "threads": self.network.xp.threads,
             "versions": _versions(),
         }
@@ -117,8 +145,8 @@ class Session:
     def load(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """Go back to a checkpoint."""
         self.progress = Progress(**meta["progress"])
-        current = next((p for p in self.phases if p.first <= self.progress.epoch < p.first + p.epochs), self.phases[-1])
-        self.relink(current)
+        begun = self.progress.place > 0 or self.progress.epoch == 0  # else its links are still the last epoch's
+        self.relink(phase_of(self.phases, self.progress.epoch - (not begun)))
         self.network.load(dict(state), dict(meta["counters"]))
 
     def _probe_index(self) -> Any:
@@ -214,21 +242,25 @@ def configure(
     ------
     ConfigError     whatever is wrong in files, flags or settings, one line each
     """
-    arrays = dataset if isinstance(dataset, tuple | list) else None
-    named = "arrays" if arrays is not None else dataset
+    arrays = tuple(dataset) if isinstance(dataset, tuple | list) else None
 
     def preset(name: str) -> dict[str, Any]:
-        found = data.find(arrays if arrays is not None else name, data_dir=data_dir)
+        found = data.find(name if arrays is None else arrays, data_dir=data_dir, allow_code=allow_code)
         return {**({"network": found.network} if found.network else {}), **found.preset}
 
     settings = config.load(
-        rule, network=network, dataset=named, sets=sets, flags=flags, preset=preset, allow_code=allow_code
+        rule,
+        network=network,
+        dataset=dataset if arrays is None else "arrays",
+        sets=sets,
+        flags=flags,
+        preset=preset,
+        allow_code=allow_code,
     )
     if settings.dataset is None:
         raise ConfigError("no data set: name one, as in --dataset digits.")
-    source = data.find(
-        arrays if arrays is not None else settings.dataset, data_dir=data_dir, options=settings.data.options()
-    )
+    named = settings.dataset if arrays is None else arrays
+    source = data.find(named, data_dir=data_dir, options=settings.data.options(), allow_code=allow_code)
     return settings, source
 
 
@@ -259,7 +291,9 @@ def take_weights(network: Network, run: str | Path) -> None:
     keep = [name for name in own if ".update." not in name and ".feedback." not in name and not name.endswith(".dW")]
     missing = [name for name in keep if name not in state or tuple(state[name].shape) != tuple(own[name].shape)]
     if missing:
-        raise RunError(f"{run}: has no {missing[0]!r} of the shape wanted: another network. Start from a run of the same one.")
+        raise RunError(
+            f"{run}: has no {missing[0]!r} of the shape wanted: another network. Start from a run of the same one."
+        )
     with network.xp.scope():
         for name in keep:
             own[name][...] = network.xp.array(state[name])
@@ -280,7 +314,8 @@ def complete(session: Session) -> None:
         try:
             done = session.train()
         except RunFailed as error:
-            folder.end("failed")
+            with suppress(RunFailed):  # the disk may be why it failed
+                folder.end("failed")
             raise type(error)(f"{error} Log: {folder.path}") from error
         if not done:
             folder.end("stopped")
@@ -289,36 +324,55 @@ def complete(session: Session) -> None:
 
 
 def reopen(run: str | Path, *, epochs: int | None = None, data_dir: Path | None = None) -> Session:
-    """A session at the last checkpoint of a run, ready to go on.
+    """A session at the last checkpoint of a run, ready to go on. Warns where libraries have changed since.
 
     Raises
     ------
-    RunError        no run there, damaged, its data have changed, or ``epochs`` have been trained already
+    RunError        no run there, damaged, its data have changed, or more than ``epochs`` have been trained already
     """
-    session = reread(run, epochs=epochs, data_dir=data_dir)
     folder = RunFolder.open(run)
+    state, meta = folder.restore()
+    session = _at(folder, state, meta, epochs=epochs, data_dir=data_dir)
     done = session.progress.epoch
     if epochs is not None and epochs < done:
         raise RunError(f"{folder.path}: {done} epochs are done, {epochs} asked. Give a larger --epochs.")
     recorded = open_run(folder.path).attributes.get("dataset_sha256")
     if recorded and recorded != session.dataset.sha256:
         raise RunError(
-            f"{folder.path}: data set {session.dataset.name!r} is not the one the run began with (SHA-256 differs)."
+            f"{folder.path}: data set {session.dataset.name!r} is not the one the run began with (SHA-256 differs). "
+            "Put the old files back, or start a new run."
+        )
+    now = _versions()
+    changed = [f"{name} {old} (now {now.get(name, 'missing')})" for name, old in meta["versions"].items() if now.get(name) != old]
+    if changed:
+        warnings.warn(
+            f"{folder.path}: was trained with {', '.join(changed)}; the bits may differ from an uninterrupted run's.",
+            stacklevel=2,
         )
     session.folder = folder
-    session.load(*folder.restore())
     return session
 
 
-def reread(
-    run: str | Path, *, dataset: Any = None, epochs: int | None = None, data_dir: Path | None = None
-) -> Session:
+def reread(run: str | Path, *, dataset: Any = None, data_dir: Path | None = None) -> Session:
     """A session with the network of a run's last checkpoint; the folder is only read."""
     folder = RunFolder.open(run)
+    _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
+    return _at(folder, state, meta, dataset=dataset, data_dir=data_dir)
+
+
+def _at(
+    folder: RunFolder,
+    state: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    *,
+    dataset: Any = None,
+    epochs: int | None = None,
+    data_dir: Path | None = None,
+) -> Session:
+    planned = meta.get("epochs") if epochs is None else epochs  # a run trained on has more than its config says
     settings, source = configure(
-        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=True, epochs=epochs
+        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=True, epochs=planned
     )
     session = prepare(settings, source, data_dir=data_dir)
-    _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
     session.load(state, meta)
     return session

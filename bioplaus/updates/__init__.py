@@ -1,0 +1,1 @@
+"""From accumulated dW to a step on W."""

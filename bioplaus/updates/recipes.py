@@ -36,8 +36,6 @@ def rmsprop(rate: float, smoothing: float = 0.9, eps: float = 1e-6, decay: float
     return [Decay(decay), RootMeanSquare(smoothing, eps), Rate(rate)]
 
 
-def adam(
-    rate: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, decay: float = 0.0
-) -> list[Any]:
+def adam(rate: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, decay: float = 0.0) -> list[Any]:
     """Adam: bias-corrected running mean over root running square."""
     return [Decay(decay), AdaptiveMoments(beta1, beta2, eps), Rate(rate)]

@@ -6,7 +6,7 @@ import pytest
 from bioplaus import testing
 from bioplaus.backend.numpy import NumPy
 from bioplaus.errors import PartError
-from bioplaus.layers.dense import DenseMap
+from bioplaus.layers.dense import Dense, DenseMap
 from bioplaus.norms.recipes import batch
 from bioplaus.passes.feedforward import Feedforward
 from bioplaus.testing import check, small_root
@@ -27,7 +27,7 @@ class Mirror:
 
 
 class Covariance:
-    needs = {"x", "y"}  # noqa: RUF012
+    needs = {"x", "y"}
 
     def dW(self, local, map, W, out, scale):
         map.outer(local.x - local.x.mean(-2, keepdims=True), local.y - local.y.mean(-2, keepdims=True), out, scale)
@@ -49,7 +49,7 @@ class Fading:
 class Summed:
     """Loss: half the squared output."""
 
-    needs = {"output"}  # noqa: RUF012
+    needs = {"output"}
 
     def error(self, xp, signals, batch):
         output = signals["output"]
@@ -117,7 +117,7 @@ class Pair:
     network = None
     shape = (2,)
     classes = 2
-    preset = {}  # noqa: RUF012
+    preset = {}
     files = ()
 
     def load(self, data_dir):
@@ -374,6 +374,8 @@ def placing(unit_changes=(), shape=None):
         (placing({"forward": lambda self, x, at: (np.multiply(x, 2.0, out=x), None)}), "forward leaves x as it was"),
         (placing(shape=(5,)), "forward gives the shape that place announced"),
         ({"place": lambda self, site, shape: (None, (1, *shape))}, "without a unit the shape stays"),
+        ({"has_weights": True}, "has_weights: asks its site for a node"),
+        ({"place": Dense(6).place}, "without has_weights it asks for no node"),
     ],
 )
 def test_broken_layers(changes, message):

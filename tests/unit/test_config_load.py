@@ -1,4 +1,4 @@
-"""How a configuration comes together: precedence, variants, addresses, phases, references, and where it all came from."""
+"""How a configuration comes together: precedence, variants, addresses, phases, references, and where it is all from."""
 
 from __future__ import annotations
 
@@ -197,9 +197,11 @@ def test_where_a_choice_came_from(folder):
     assert config.where(loaded, "layers.conv1.norm") == "p.yaml:3: layers.conv1.norm"
     assert config.where(loaded, "layers.fc1.norm") == "--set: layers.fc1.norm"
     assert config.where(loaded, "training.epochs") == "--epochs: training.epochs"
-    assert config.where(loaded, "training.clip") == "--epochs: training.clip"
     assert config.where(loaded, "seed") == "seed"
-    assert loaded.network.layers[0].where.endswith("lenet.yaml:5: layers.0.conv1")
+    set_too = config.load("sgd", network="lenet", sets=["training.clip=1"])
+    assert config.where(set_too, "training.clip") == "--set: training.clip"
+    assert config.where(set_too, "training.epochs").endswith("rules/sgd.yaml:10: training.epochs")
+    assert loaded.network.layers[0].where.endswith("networks/lenet.yaml:6: layers.0.conv1")
 
 
 def test_names_paths_and_shipped_files(folder):
@@ -221,7 +223,9 @@ def test_names_paths_and_shipped_files(folder):
 
 def test_code_runs_only_where_it_was_allowed(folder):
     Path("deep").mkdir()
-    Path("deep/r.yaml").write_text("defaults: {plasticity: './my.py:Mine'}\nlayers: {fc1: {update: [{./my.py:L: 1}, rate]}}")
+    Path("deep/r.yaml").write_text(
+        "defaults: {plasticity: './my.py:Mine'}\nlayers: {fc1: {update: [{./my.py:L: 1}, rate]}}"
+    )
     with pytest.raises(ConfigError) as raised:
         config.load("deep/r.yaml", network="lenet")
     assert len(str(raised.value).splitlines()) == 2
@@ -258,7 +262,11 @@ def test_parents_are_not_changed_by_their_children():
     [
         ({"recipe": "a", "p": 1}, {"q": 2}, {"recipe": "a", "p": 1, "q": 2}),
         ({"recipe": "a", "p": 1}, {"recipe": "b"}, {"recipe": "b"}),
-        ({"recipe": "a", "ref": {"recipe": "x", "n": 1}}, {"ref": {"n": 2}}, {"recipe": "a", "ref": {"recipe": "x", "n": 2}}),
+        (
+            {"recipe": "a", "ref": {"recipe": "x", "n": 1}},
+            {"ref": {"n": 2}},
+            {"recipe": "a", "ref": {"recipe": "x", "n": 2}},
+        ),
         ({"recipe": "a", "ref": "x"}, {"ref": {"n": 2}}, {"recipe": "a", "ref": {"recipe": "x", "n": 2}}),
         (["sign", "rate"], {"recipe": "b"}, {"recipe": "b"}),
         ({"recipe": "a"}, ["sign"], ["sign"]),

@@ -1,0 +1,1 @@
+"""Step time and memory against eager PyTorch autograd, and what rules and logging cost: ``python -m benchmarks``."""

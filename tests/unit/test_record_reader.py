@@ -1,0 +1,171 @@
+"""One log to whoever reads it: growing, packed, copied, in xarray; and unknown names are suggested."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bioplaus.errors import RunError
+from bioplaus.record import Column, RunFolder, describe, open_run
+
+
+def weights(step: int) -> np.ndarray:
+    return np.arange(6.0).reshape(2, 3) + step
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run of three commits, not ended."""
+    attributes = {"seed": 3, "rate": 0.5, "versions": {"numpy": "2"}, "flag": True, "device": None, "big": 2**70}
+    folder = RunFolder.create(tmp_path / "run", "rule: usf\n", attributes, {"fc.W": weights(0)}, {})
+    folder.log.describe("layers/b1.fc/memory", short=Column("mV", "short memory", (("unit",),)))
+    for step in (1, 2, 3):
+        folder.log.add("metrics/test", epoch=step, step=step, error=10.0 / step, test_seconds=0.1)
+        folder.log.add("layers/b1.fc/norm", step=step, mean=np.full(2, step), sigma=np.full((4, 5), step))
+        folder.log.add("layers/b1.fc/weights", step=step, W=weights(step), V=weights(step))
+        folder.log.add("layers/b1.fc/memory", step=step, short=np.full(3, step), odd=np.full((3, 2), step))
+        folder.log.add("batches", step=step, index=range(step))
+        folder.commit({"fc.W": weights(step)}, {}, {"epoch": step})
+    return folder
+
+
+def test_a_log_reads_the_same_growing_packed_and_copied(folder: RunFolder, tmp_path: Path) -> None:
+    growing = open_run(folder.path)
+    folder.finish({"best": 3.0})
+    shutil.copy(folder.path / "log.h5", tmp_path / "copy.h5")
+    packed, copied = open_run(folder.path / "log.h5"), open_run(tmp_path / "copy.h5")
+    assert (growing.status, packed.status, copied.status) == ("running", "finished", "finished")
+    for run in (growing, packed, copied):  # the first was opened before its segments were packed away
+        assert run.config == "rule: usf\n"
+        assert run.attributes == {
+            "seed": 3,
+            "rate": 0.5,
+            "versions": '{"numpy": "2"}',
+            "flag": 1,
+            "big": str(2**70),
+            "config": "rule: usf\n",
+        }
+        assert run.layers == ["b1.fc"]
+        np.testing.assert_array_equal(run.metrics.test.error, [10, 5, 10 / 3])
+        np.testing.assert_array_equal(run.layer("b1.fc").norm.mean, [[1, 1], [2, 2], [3, 3]])
+        np.testing.assert_array_equal(run.layer("b1.fc").weights.W, [weights(step) for step in (1, 2, 3)])
+        np.testing.assert_array_equal(run.table("batches").index, [[0, -1, -1], [0, 1, -1], [0, 1, 2]])
+        assert run.layer("b1.fc").memory.columns["short"].units == "mV"
+    assert packed.summary == {"best": 3.0}
+    assert growing.array("fc.W").tolist() == packed.weights("fc").tolist() == weights(3).tolist()
+    with pytest.raises(RunError, match="a log alone"):
+        copied.weights("fc")
+
+
+def test_a_reader_sees_what_was_committed_when_it_opened(folder: RunFolder) -> None:
+    before = open_run(folder.path)
+    folder.log.add("metrics/test", epoch=4, step=4, error=1.0, test_seconds=0.1)
+    assert len(open_run(folder.path).metrics.test) == 3
+    folder.commit({}, {})
+    assert len(open_run(folder.path).metrics.test) == 4
+    assert len(before.metrics.test.error) == 3
+
+
+def test_every_dataset_has_units_a_name_and_scales(folder: RunFolder) -> None:
+    folder.finish({})
+    seen = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            seen.append(name)
+            assert item.attrs["units"] and item.attrs["long_name"], name
+            if not item.is_scale:
+                assert [len(dim) for dim in item.dims] == [1] * item.ndim, name
+                assert item.dims[0][0].name.endswith("/step")
+                assert item.compression == "gzip" and item.shuffle
+
+    with h5py.File(folder.path / "log.h5") as log:
+        log.visititems(visit)
+        assert log.attrs["schema"] == "bioplaus-log/1"
+        assert log["metrics/test/error"].attrs["units"] == "%"
+        assert [dim[0].name.split("/")[-1] for dim in log["layers/b1.fc/weights/W"].dims] == ["step", "in", "out"]
+    # one name has one size: sigma's second axis is called unit as well
+    assert {"layers/b1.fc/norm/unit", "layers/b1.fc/norm/sigma_unit", "layers/b1.fc/norm/time"} <= set(seen)
+
+
+def test_xarray_opens_every_table(folder: RunFolder) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    folder.finish({})
+    run = open_run(folder.path)
+    for table in run.tables:
+        with xarray.open_dataset(folder.path / "log.h5", group=table, engine="h5netcdf") as found:
+            ours = run.to_xarray(table)
+            assert set(found.data_vars) == set(ours.data_vars)
+            for name in ours.variables:
+                assert found[name].dims == ours[name].dims
+                np.testing.assert_array_equal(found[name].values, ours[name].values)
+                assert found[name].attrs["units"] == ours[name].attrs["units"]
+    np.testing.assert_array_equal(run.to_xarray("layers/b1.fc/norm")["mean"].sel(step=2), [2, 2])
+
+
+def test_unknown_names_are_suggested(folder: RunFolder) -> None:
+    run = open_run(folder.path)
+    for ask, says in [
+        (lambda: run.metrics.tets, "did you mean 'test'"),
+        (lambda: run.metrics.test.eror, "did you mean 'error'"),
+        (lambda: run.layer("b1.fcc"), "did you mean 'b1.fc'"),
+        (lambda: run.table("layers/b1.fc/nrm"), "did you mean 'layers/b1.fc/norm'"),
+        (lambda: run.weights("fcc"), "did you mean 'fc.W'"),
+        (lambda: describe(run, "metrics/test/eror"), "did you mean 'metrics/test/error'"),
+    ]:
+        with pytest.raises(RunError, match=says) as error:
+            ask()
+        assert "\n" not in str(error.value)
+    assert "validation" not in run.metrics
+    assert not hasattr(run.metrics, "_repr_html_")
+
+
+def test_describe_is_json_with_first_and_last_values(folder: RunFolder) -> None:
+    run = open_run(folder.path)
+    everything = json.loads(json.dumps(describe(run), allow_nan=False))
+    assert everything["status"] == "running"
+    assert sorted(everything["tables"]) == run.tables
+    error = everything["tables"]["metrics/test"]["columns"]["error"]
+    assert (error["units"], error["dims"], error["shape"], error["first"], error["last"]) == (
+        "%",
+        ["step"],
+        [3],
+        10.0,
+        10 / 3,
+    )
+    short = describe(run, "layers/b1.fc/weights/W")["tables"]["layers/b1.fc/weights"]["columns"]
+    assert list(short) == ["W"]
+    assert short["W"]["last"] == {"min": 3.0, "mean": 5.5, "max": 8.0}
+    assert list(describe(run, "layers/b1.fc")["tables"]) == [n for n in run.tables if n.startswith("layers/")]
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign"])
+def test_a_damaged_or_foreign_log_is_one_line(folder: RunFolder, tmp_path: Path, damage: str) -> None:
+    folder.finish({})
+    path = tmp_path / "copy.h5"
+    if damage == "cut":
+        path.write_bytes((folder.path / "log.h5").read_bytes()[:-99])
+    else:
+        with h5py.File(path, "w") as file:
+            file["x"] = 1
+    shutil.copy(path, folder.path / "log.h5")
+    for where in (path, folder.path):
+        with pytest.raises(RunError, match=r"\.h5: (damaged|an HDF5 file of another program)") as error:
+            open_run(where)
+        assert "\n" not in str(error.value)
+
+
+def test_large_columns_are_copied_in_blocks(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bioplaus.record.pieces.BLOCK", 8)
+    monkeypatch.setattr("bioplaus.record.pieces.CHUNK", 8)
+    folder.finish({})
+    folder.log.add("metrics/test", epoch=4, step=4, error=1.0, test_seconds=0.1)
+    folder.commit({}, {})
+    folder.finish({})
+    np.testing.assert_array_equal(open_run(folder.path).metrics.test.step, [1, 2, 3, 4])
