@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from bioplaus.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,6 +25,34 @@ def OUTPUT(function: F) -> F:
     """--quiet and --json."""
     function = click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch.")(function)
     return click.option("--quiet", is_flag=True, help="Print nothing.")(function)
+
+
+def limit_threads(threads: int | None = None, *, written_in: Path) -> None:
+    """Tell the libraries that read their number of threads when they are imported.
+
+    ``written_in`` is a run's config.yaml, which knows the number where none is given; any other file has none.
+    """
+    if threads is None and written_in.is_file():
+        from bioplaus.config import text
+
+        with suppress(UserError):  # whoever reads the file for its content says what is wrong with it
+            written = text.read(written_in).data
+            threads = written.get("threads") if isinstance(written, dict) else None
+    if isinstance(threads, int):
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(threads)
+
+
+@contextmanager
+def warnings_on_one_line() -> Iterator[None]:
+    """What the library warns of, as one line on stderr each."""
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        click.echo(f"bioplaus: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

@@ -53,17 +53,19 @@ class Lines(Watching):
     def begin(self, session: Session) -> None:
         """Backend, network, and a table of layers x choices."""
         about, console = session.attributes(), self.console
-        threads = f", {about['threads']} threads" if about["threads"] else ""
-        console.print(
-            f"[bold]{about['rule']}[/] on {about['dataset']} · {about['backend']}, {about['device']}{threads}, "
-            f"{about['dtype']} · {about['network']}, {about['parameters']:,} parameters · seed {about['seed']}",
-            highlight=False,
+        threads = about["threads"]
+        self.say(f"[bold]{about['rule']}[/] on {about['dataset']}, seed {about['seed']}")
+        self.say(
+            f"{about['backend']} on {about['device']}"
+            + (f", {threads} thread{'s' * (threads > 1)}" if threads else "")
+            + f", {about['dtype']}; network {about['network']}, {about['parameters']:,} parameters"
         )
         for note in session.dataset.notes:
-            console.print(note, highlight=False)
-        console.print(layers(session))
-        self.folder = str(session.folder.path) if session.folder else ""
-        console.print(f"log: {self.folder}", highlight=False, soft_wrap=True)
+            self.say(note)
+        shared, heads, rows = layers(session)
+        table.show(heads, rows, file=console.file)
+        self.say(f"every layer: {shared}")
+        self.say(f"log: {session.folder.path}" if session.folder else "")
         self.samples = session.phases[0].samples_per_batch
         if console.is_terminal:
             self.bar = Progress(

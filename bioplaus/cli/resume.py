@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from bioplaus.cli.options import DATA_DIR, OUTPUT, stop_on_signal
+from bioplaus.cli.options import DATA_DIR, OUTPUT, limit_threads, stop_on_signal, warnings_on_one_line
 
 
 @click.command(short_help="Go on from the last checkpoint of a run.")
@@ -14,17 +16,16 @@ from bioplaus.cli.options import DATA_DIR, OUTPUT, stop_on_signal
 @OUTPUT
 def command(run: str, epochs: int | None, data_dir: str | None, quiet: bool, as_json: bool) -> None:
     """Go on with RUN (a run folder or its log), to the bit what an uninterrupted run gives."""
+    limit_threads(written_in=(Path(run) if Path(run).is_dir() else Path(run).parent) / "config.yaml")
     from bioplaus.cli.progress import listener
-    from bioplaus.record import open_run
     from bioplaus.train import run as training
 
-    found = open_run(run)
-    if found.status == "finished" and (epochs is None or epochs <= found.summary["epochs"]):
+    if training.complete(run, epochs):
         if not quiet and not as_json:
-            click.echo(f"{run}: complete, {found.summary['epochs']} epochs. Train on with a larger --epochs.")
+            click.echo(f"{run}: complete. Train on with a larger --epochs.")
         return
     watching = listener(quiet=quiet, as_json=as_json)
-    with stop_on_signal() as stopping, watching:
+    with stop_on_signal() as stopping, warnings_on_one_line(), watching:
         training.resume(
             run, epochs=epochs, data_dir=data_dir, listeners=(watching,), begin=watching.begin, stopping=stopping
         )

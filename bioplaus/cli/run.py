@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 import click
 
-from bioplaus.cli.options import DATA_DIR, OUTPUT, stop_on_signal
+from bioplaus.cli.options import DATA_DIR, OUTPUT, limit_threads, stop_on_signal
 
 
 @click.command(short_help="Train a network by a rule on a data set; write one run folder.")
@@ -46,7 +46,7 @@ def command(
 
     Example: bioplaus run rules/usf_bn_bm.yaml --dataset cifar10
     """
-    limit_threads(threads)
+    limit_threads(threads, written_in=Path(rule))
     from bioplaus.cli.progress import listener
     from bioplaus.train import run as training
 
@@ -67,10 +67,3 @@ def command(
             threads=threads,
             **flags,
         )
-
-
-def limit_threads(threads: int | None) -> None:
-    """Tell the libraries that read their number of threads when they are imported."""
-    if threads is not None:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(threads)

@@ -22,8 +22,7 @@ from bioplaus.errors import RunError
 from bioplaus.record import checkpoint
 from bioplaus.record.checkpoint import Record, State
 from bioplaus.record.disk import NEW, Disk, append, clear, lock, refused, write
-from bioplaus.record.hdf5 import attribute, plain, reading
-from bioplaus.record.layout import SCHEMA
+from bioplaus.record.hdf5 import attribute, plain
 from bioplaus.record.pieces import log_file, pack, packed, pieces, segment_file, segments, write_segment
 from bioplaus.record.rows import Log
 
@@ -150,7 +149,7 @@ class RunFolder:
         """
         self._claim()
         record, state, meta = checkpoint.load(self.path / "checkpoint.h5")
-        in_log = packed(self.path)
+        in_log, _ = packed(self.path)
         try:
             for path in [*self.path.glob(f".*{NEW}"), *self.path.glob(f"log/.*{NEW}")]:
                 self._disk.remove(path)
@@ -182,8 +181,7 @@ class RunFolder:
         if status == "failed":
             record = Record(record.attributes, record.commits + 1, record.lines, self.log.counted())
             self._write_rows(record.commits)
-        done = status_of_log(self.path)
-        if done != (record.commits, status):
+        if packed(self.path) != (record.commits, status):
             pack(
                 self._disk, log_file(self.path), _root(record, status), record.tables, pieces(self.path, record.commits)
             )
@@ -277,17 +275,9 @@ def root(path: str | Path) -> Path:
     return folder
 
 
-def status_of_log(folder: Path) -> tuple[int, str]:
-    """(commits, status) that log.h5 states; (0, "") where there is none."""
-    if not log_file(folder).is_file():
-        return 0, ""
-    with reading(log_file(folder), SCHEMA) as file:
-        return int(file.attrs["commits"]), str(file.attrs["status"])
-
-
 def status(folder: Path, record: Record) -> str:
     """How the run in a folder stands. A killed one is "running" until it is resumed: its log is not whole."""
-    commits, stated = status_of_log(folder)
+    commits, stated = packed(folder)
     if commits < record.commits or not stated or (stated == "finished" and not (folder / "summary.json").is_file()):
         return "running"
     return stated

@@ -51,12 +51,12 @@ def write_segment(disk: Disk, path: Path, rows: Mapping[str, Mapping[str, np.nda
                 group.create_dataset(name, data=values)
 
 
-def packed(folder: Path) -> int:
-    """How many commits log.h5 holds; 0 where there is none."""
+def packed(folder: Path) -> tuple[int, str]:
+    """(how many commits log.h5 holds, the status it states); (0, "") where there is none."""
     if not log_file(folder).is_file():
-        return 0
+        return 0, ""
     with reading(log_file(folder), SCHEMA) as file:
-        return int(file.attrs["commits"])
+        return int(file.attrs["commits"]), str(file.attrs["status"])
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def pieces(folder: Path, commits: int) -> list[Piece]:
     RunError
         one is missing or damaged
     """
-    done, there = packed(folder), segments(folder)
+    done, there = packed(folder)[0], segments(folder)
     files = [Piece(log_file(folder), SCHEMA)] if done else []
     for commit in range(done + 1, commits + 1):
         if commit not in there:

@@ -15,10 +15,10 @@ import numpy as np
 
 from bioplaus.errors import RunError, nearest
 from bioplaus.record import checkpoint
-from bioplaus.record.folder import root, status, status_of_log
+from bioplaus.record.folder import root, status
 from bioplaus.record.hdf5 import plain, reading
 from bioplaus.record.layout import ROW, SCHEMA, Column
-from bioplaus.record.pieces import Piece, pieces, read, tables_of
+from bioplaus.record.pieces import Piece, packed, pieces, read, tables_of
 from bioplaus.record.rows import Table
 
 
@@ -67,7 +67,7 @@ class Run:
 
     def _read_folder(self, folder: Path) -> None:
         record = checkpoint.peek(folder / "checkpoint.h5")
-        if status_of_log(folder)[0] > record.commits:  # failed, or a commit was made and packed meanwhile
+        if packed(folder)[0] > record.commits:  # failed, or a commit was made and packed meanwhile
             self._read_log(folder / "log.h5")
             return
         self._commits, self._tables = record.commits, {n: t for n, t in record.tables.items() if t.rows}

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bioplaus.record import Run, open_run
+from bioplaus.record import Run, RunFolder, open_run
 from bioplaus.train import session as sessions
-from bioplaus.train.evaluate import Score, evaluate
+from bioplaus.train.evaluate import Score, collect, evaluate
 from bioplaus.train.listeners import Listener
 from bioplaus.train.session import Session
 
@@ -69,20 +69,30 @@ def resume(
 ) -> Run:
     """Go on from the last checkpoint of a run, to the bit what an uninterrupted one gives.
 
-    ``epochs`` trains a complete run on to so many epochs in all.
+    ``epochs`` trains on to so many epochs in all; a run that is complete without is opened as it is.
 
     Raises
     ------
-    As ``run``; RunError also where the run is complete and no larger ``epochs`` is given, or its data have changed.
+    As ``run``; RunError also where the run is damaged or its data have changed. Warns of changed libraries.
     """
+    if complete(run, epochs):
+        return open_run(run)
     session = sessions.reopen(run, epochs=epochs, data_dir=None if data_dir is None else Path(data_dir))
     return _complete(session, listeners, begin, stopping)
+
+
+def complete(run: str | Path, epochs: int | None = None) -> bool:
+    """Whether a run has been trained to its end, and that end is not before ``epochs``."""
+    folder = RunFolder.open(run)
+    return folder.status == "finished" and (epochs is None or open_run(run).summary["epochs"] >= epochs)
 
 
 def score(run: str | Path, *, dataset: Any = None, data_dir: str | Path | None = None) -> dict[str, Score]:
     """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given."""
     session = sessions.reread(run, dataset=dataset, data_dir=None if data_dir is None else Path(data_dir))
     size = session.phases[-1].samples_per_batch
+    if session.progress.place:  # stopped within an epoch: the statistics for testing are the last epoch's
+        collect(session.network, session.feeds["train"], size, session.progress.epoch)
     return {name: evaluate(session.network, feed, size) for name, feed in session.feeds.items()}
 
 

@@ -331,7 +331,7 @@ def reopen(run: str | Path, *, epochs: int | None = None, data_dir: Path | None 
     RunError        no run there, damaged, its data have changed, or more than ``epochs`` have been trained already
     """
     folder = RunFolder.open(run)
-    state, meta = folder.restore()
+    _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
     session = _at(folder, state, meta, epochs=epochs, data_dir=data_dir)
     done = session.progress.epoch
     if epochs is not None and epochs < done:
@@ -342,14 +342,13 @@ def reopen(run: str | Path, *, epochs: int | None = None, data_dir: Path | None 
             f"{folder.path}: data set {session.dataset.name!r} is not the one the run began with (SHA-256 differs). "
             "Put the old files back, or start a new run."
         )
-    now = _versions()
-    changed = [f"{name} {old} (now {now.get(name, 'missing')})" for name, old in meta["versions"].items() if now.get(name) != old]
+    then, now = meta["versions"], _versions()
+    changed = [f"{name} {then[name]} (now {now.get(name, 'missing')})" for name in then if now.get(name) != then[name]]
     if changed:
-        warnings.warn(
-            f"{folder.path}: was trained with {', '.join(changed)}; the bits may differ from an uninterrupted run's.",
-            stacklevel=2,
-        )
+        text = f"trained with {', '.join(changed)}: the bits may differ from those of an uninterrupted run."
+        warnings.warn(f"{folder.path}: {text}", stacklevel=2)
     session.folder = folder
+    session.load(*folder.restore())
     return session
 
 

@@ -18,7 +18,7 @@ any_array = numbers.flatmap(lambda dtype: arrays(dtype, array_shapes(min_dims=0,
 names = st.text("abcW.1_", min_size=1, max_size=8).filter(lambda name: name.strip("."))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(state=st.dictionaries(names, any_array, max_size=5))
 def test_any_state_comes_back_to_the_bit(state: dict[str, np.ndarray]) -> None:
     with (
@@ -32,7 +32,7 @@ def test_any_state_comes_back_to_the_bit(state: dict[str, np.ndarray]) -> None:
     }
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     values=arrays("float32", (12, 3)), cuts=st.lists(st.sampled_from(["commit", "drop", "stop", "fail"]), max_size=6)
 )

@@ -316,7 +316,7 @@ def broken(stages: list[Stage], every: int, home: Path) -> Iterator[tuple[Stage,
 
 
 some_steps = pytest.mark.parametrize(
-    "every", [9, pytest.param(1, marks=pytest.mark.slow)], ids=["some steps", "all steps"]
+    "every", [8, pytest.param(1, marks=pytest.mark.slow)], ids=["some steps", "all steps"]
 )
 
 
