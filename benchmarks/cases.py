@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks import reference
-from bioplaus import build, config
+from bioplaus import assemble, config
 from bioplaus.backend.base import Backend
 from bioplaus.network import Network
 from bioplaus.parts import Batch
@@ -50,7 +50,7 @@ CASES = (
 
 def backend(device: str, dtype: str = "float32") -> Backend:
     """Torch, on one thread where it is the CPU."""
-    return build.backend("torch", device=device, dtype=dtype, threads=1)
+    return assemble.array_library("torch", device=device, dtype=dtype, threads=1)
 
 
 def network(case: Case, xp: Backend, channel: str = "bp", plasticity: str = "error", **update: Any) -> Network:
@@ -66,7 +66,7 @@ def network(case: Case, xp: Backend, channel: str = "bp", plasticity: str = "err
         "layers": {"$hidden": {"plasticity": plasticity}},
         "training": {"reduction": "mean", "samples_per_batch": case.samples},
     }
-    return build.network(config.load(rule, network=case.network), classes=CLASSES, xp=xp)
+    return assemble.assembled(config.load(rule, network=case.network), classes=CLASSES, xp=xp)
 
 
 def batches(case: Case, xp: Backend) -> list[Batch]:
@@ -94,13 +94,13 @@ def autograd_step(model: nn.Module, data: list[Batch], *, channels_last: bool, f
     """The same in eager PyTorch."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)
-    supply = cycle([(batch.x.contiguous(memory_format=layout), batch.y) for batch in data])
+    supply = cycle([(batch.x.clone(memory_format=layout), batch.y) for batch in data])
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, fused=fused)
 
     def run() -> None:
         x, y = next(supply)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
+        nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return run
@@ -133,15 +133,17 @@ def check_equal_work(case: Case, device: str) -> float:
     net.update()
     apart = max(_distance(theirs.detach(), ours.W) for theirs, ours in pairs(model, net))
     if not furthest < CLOSE or not apart < CLOSE:
-        raise AssertionError(f"{case.title}: the two sides differ: gradients by {furthest:.1e}, weights by {apart:.1e}.")
+        raise AssertionError(
+            f"{case.title}: the two sides differ: gradients by {furthest:.1e}, weights by {apart:.1e}."
+        )
     return furthest
 
 
-def pairs(model: nn.Module, net: Network) -> list[tuple[nn.Parameter, Any]]:
+def pairs(model: nn.Module, net: Network) -> list[tuple[Any, Any]]:
     """(their parameter, ours) of every weight, bias and gain, in the order of the layers."""
     weighted = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     scaled = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.affine]
-    found: list[tuple[nn.Parameter, Any]] = []
+    found: list[tuple[Any, Any]] = []
     for module, node in zip(weighted, net.nodes, strict=True):
         found.append((module.weight, node.weights))
         if (module.bias is None) != (node.bias is None):

@@ -1,1 +1,33 @@
 """A simulator for biologically plausible learning rules."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bioplaus.assemble import build
+    from bioplaus.record import open_run
+    from bioplaus.registry import register
+    from bioplaus.train.listeners import Listener
+    from bioplaus.train.run import evaluate, resume, run
+
+# Public name -> module; imported when asked for, so that `import bioplaus` and the command's help cost nothing.
+_HOMES = {
+    "Listener": "bioplaus.train.listeners",
+    "build": "bioplaus.assemble",
+    "evaluate": "bioplaus.train.run",
+    "open_run": "bioplaus.record",
+    "register": "bioplaus.registry",
+    "resume": "bioplaus.train.run",
+    "run": "bioplaus.train.run",
+}
+__all__ = ["Listener", "build", "evaluate", "open_run", "register", "resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bioplaus' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -65,6 +65,11 @@ class Network:
         self.taps = [unit for unit in self.units if isinstance(unit, Tap)]
         self.learners = [*self.nodes, *self.gains]
 
+    def batch(self, x: Any, y: Any) -> Batch:
+        """Host arrays x (N, ...), y (N,) labels or (N, ...) targets as a batch on this network's device."""
+        labels = y.dtype.kind in "iu"
+        return Batch(self.xp.array(x), self.xp.raw(y.astype("int64")) if labels else self.xp.array(y))
+
     # -- learning ----------------------------------------------------------------------------
     def accumulate(self, batch: Batch) -> tuple[Array, Array]:
         """Forward, error, back: dW grows by this batch's share. Returns (loss sum, number wrong), on the device."""
@@ -93,7 +98,7 @@ class Network:
             self.updates += 1
             self.pending = 0
             for node in self.nodes:
-                if node.keep:
+                if node.keep or node.redraws:
                     node.channel.refresh(node.map, node.W, node.feedback, self._feedback_stream(node))
             for unit in self.learners:
                 unit.keep = 0.0
@@ -152,7 +157,7 @@ class Network:
         gradient: dict[str, Array] = {}
 
         def gather(unit: Any, local: Local) -> None:
-            if isinstance(unit, Node) and local.dn is not None:
+            if isinstance(unit, Node) and unit.wants_error:
                 if unit.name not in gradient:
                     gradient[unit.name] = self.xp.zeros(unit.W.shape)
                 unit.map.outer(local.x, local.dn, gradient[unit.name])

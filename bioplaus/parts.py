@@ -2,7 +2,7 @@
 
 Two lists meet in one place. What a *network* is made of (maps, units, passes, losses) knows how to go
 forward and how to carry an error back through *a* V; what a *rule* is made of (channels, norms,
-plasticities, links) makes V, statistics, dW and steps. ``build`` pairs them once; inside a step
+plasticities, links) makes V, statistics, dW and steps. ``assemble`` pairs them once; inside a step
 nothing is looked up by name.
 
 Signs. ``dW`` is what the update *subtracts* (after its links): for the rule ``error`` an estimate of
@@ -71,6 +71,10 @@ class Map(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of W, and so of V."""
+
+    @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """One number per postsynaptic unit, ready to broadcast against W."""
 
     @property
     def fan_in(self) -> int:
@@ -234,7 +238,7 @@ class Pass(Protocol):
 
 
 class Site(Protocol):
-    """What a layer may ask for when it takes its place in a network; offered by ``build``."""
+    """What a layer may ask for when it takes its place in a network; offered by ``assemble``."""
 
     xp: Backend
     name: str

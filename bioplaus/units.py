@@ -80,6 +80,7 @@ class Node:
     keep: float = 0.0  # 0 until something has been accumulated since the last update
     seen: Local | None = None  # the latest visit, while its y is still to come
     gives_fresh = True
+    spares_error = True
     holds_weights = True
 
     def __post_init__(self) -> None:
@@ -88,6 +89,7 @@ class Node:
         self.wants_y = "y" in needs
         self.wants_n = "n" in needs
         self.overwrites = getattr(self.plasticity, "overwrites", False)
+        self.redraws = getattr(self.channel, "redraws", False)
 
     @property
     def W(self) -> Array:
@@ -167,6 +169,7 @@ class NormSite:
     norm: Norm
     stats: State
     gives_fresh = True
+    spares_error = True
     holds_weights = False
 
     def wire(self, below: bool) -> bool:
@@ -220,9 +223,16 @@ class GainBias:
     def learn(self, local: Local, scale: float) -> None:
         """dgain = sum dy x, dbias = sum dy, over samples and places."""
         axes = (0, *range(2, local.dn.ndim))
-        for parameter, new in ((self.gain, local.dn * local.x), (self.bias, local.dn)):
-            total = new.sum(axes, keepdims=True).reshape(parameter.W.shape) * scale
-            parameter.dW[...] = total + parameter.dW if self.keep else total
+        self.take((local.dn * local.x).sum(axes), local.dn.sum(axes), scale)
+
+    def take(self, dgain: Array, dbias: Array, scale: float) -> None:
+        """Add sums over samples and places to what has been accumulated."""
+        for parameter, new in ((self.gain, dgain), (self.bias, dbias)):
+            total = new.reshape(parameter.W.shape)
+            if self.keep:
+                self.xp.add_scaled(parameter.dW, total, scale, out=parameter.dW)
+            else:
+                self.xp.multiply(total, scale, out=parameter.dW)
         self.keep = 1.0
 
     def arrays(self) -> Iterator[Parameter]:
@@ -240,6 +250,46 @@ class GainBias:
         """Every array a checkpoint holds, by name."""
         for parameter in self.arrays():
             yield from parameter.state()
+
+
+@dataclass
+class ScaledNorm:
+    """A norm and the gain and bias behind it, computed together: y = gain * z + bias."""
+
+    site: NormSite
+    gain: GainBias
+    gives_fresh = True
+    spares_error = True
+    holds_weights = True
+
+    @property
+    def units(self) -> tuple[NormSite, GainBias]:
+        """For whoever walks."""
+        return self.site, self.gain
+
+    def wire(self, below: bool) -> bool:
+        """See Unit."""
+        self.listened = below
+        return self.gain.wire(below)
+
+    def forward(self, x: Array, at: At) -> tuple[Array, Any]:
+        """y and the norm's cache."""
+        site, gain = self.site, self.gain
+        return site.norm.forward_scaled(site.xp, x, site.stats, at, gain.gain.W, gain.bias.W)  # type: ignore[attr-defined, no-any-return]
+
+    def back(self, dy: Array | None, cache: Any, top: Array, learn: Any) -> Array | None:
+        """Back through gain and statistics; gain and bias learn on the way."""
+        if dy is None:
+            return None
+        site, gain = self.site, self.gain
+        dn, dgain, dbias = site.norm.back_scaled(site.xp, dy, site.stats, cache, gain.gain.W)  # type: ignore[attr-defined]
+        if not gain.frozen:
+            learn(self, Local(x=dgain, dn=dbias))
+        return dn if self.listened else None
+
+    def learn(self, local: Local, scale: float) -> None:
+        """The sums are made already."""
+        self.gain.take(local.x, local.dn, scale)
 
 
 @dataclass
@@ -275,6 +325,12 @@ class Chain:
     units: list[Any] = field(default_factory=list)
     listened: list[bool] = field(default_factory=list)
     holds_weights = True
+
+    @property
+    def spares_error(self) -> bool:
+        """Whether the error handed to ``back`` is left as it was, and what comes out is another array."""
+        last = next((unit for unit in reversed(self.units) if not isinstance(unit, Tap)), None)
+        return getattr(last, "spares_error", False)
 
     def wire(self, below: bool) -> bool:
         """Tells every unit whether anybody below it wants the error."""

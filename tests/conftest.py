@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from bioplaus import build, config
+from bioplaus import assemble, config
 from bioplaus.backend.base import Backend
 from bioplaus.parts import Batch
 
@@ -49,16 +49,30 @@ class Engine:
     """Networks built as a run builds them, from a network and a rule written as mappings."""
 
     @staticmethod
-    def net(layers: Any, input: Any, *, on: str = "numpy", dtype: str = "float64", classes: int = 3, **rule: Any) -> Any:
-        """``rule`` holds what a rule file may: defaults, layers, training, seed; and ``loss`` of the network."""
+    def net(
+        stack: Any,
+        input: Any,
+        *,
+        on: str = "numpy",
+        dtype: str = "float64",
+        device: str = "cpu",
+        classes: int = 3,
+        **rule: Any,
+    ) -> Any:
+        """``stack``: layers as in a network file; ``rule``: what a rule file may hold, and the network's ``loss``.
+
+        In its place, ``shipped`` names a rule file of the package.
+        """
         pytest.importorskip(on)
         loss = rule.pop("loss", "softmax_cross_entropy")
         defaults = {"update": {"recipe": "sgd", "rate": 0.1}, **rule.pop("defaults", {})}
-        network = {"network": "tested", "input": list(input) or [1], "layers": layers, "loss": loss}
-        settings = config.load({"rule": "tested", "defaults": defaults, **rule}, network=network)
+        network = {"network": "tested", "input": list(input) or [1], "layers": stack, "loss": loss}
+        settings = config.load(rule.get("shipped") or {"rule": "tested", "defaults": defaults, **rule}, network=network)
         if not input:  # whole numbers, one for each sample: what an embedding takes
             settings = settings.model_copy(update={"network": replace(settings.network, input=())})
-        return build.network(settings, classes=classes, xp=build.backend(on, dtype=dtype, device="cpu", threads=1))
+        return assemble.assembled(
+            settings, classes=classes, xp=assemble.array_library(on, dtype=dtype, device=device, threads=1)
+        )
 
     @staticmethod
     def batch(net: Any, x: Any, y: Any, weight: Any = None) -> Batch:

@@ -68,7 +68,9 @@ class Plain:
 
     def weighted(self, name, value, x):
         W, b = self.arrays[f"{name}.W"], self.arrays.get(f"{name}.b")
-        op = {"dense": dense, "conv": conv, "conv_transposed": conv_transposed, "embedding": rows}[next(iter(value))](value)
+        op = {"dense": dense, "conv": conv, "conv_transposed": conv_transposed, "embedding": rows}[next(iter(value))](
+            value
+        )
         n = ThroughV.apply(x, W, self.V[name], op, self.top.get(name)) if name in self.V else op(x, W)
         return n if b is None else n + b
 

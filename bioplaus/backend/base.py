@@ -190,6 +190,19 @@ class Backend(ABC):
     def standardize_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
         """dx = (dz - mean(dz) - z mean(dz z)) / sigma, through both statistics."""
 
+    def standardize_scaled(self, x: Array, eps: float, gain: Array, bias: Array) -> tuple[Array, Array, Array]:
+        """(gain z + bias, mean, sigma): ``standardize`` with a gain and a bias ready to broadcast."""
+        z, mean, sigma = self.standardize(x, eps)
+        return z * gain + bias, mean, sigma
+
+    def standardize_scaled_back(
+        self, dy: Array, x: Array, mean: Array, sigma: Array, gain: Array
+    ) -> tuple[Array, Array, Array]:
+        """(dx, dgain, dbias) of ``standardize_scaled``; the last two (channels,)."""
+        axes, ready = (0, *range(2, x.ndim)), (1, -1, *([1] * (x.ndim - 2)))
+        z = (x - mean.reshape(ready)) / sigma.reshape(ready)
+        return self.standardize_back(dy * gain, x, mean, sigma), (dy * z).sum(axes), dy.sum(axes)
+
     # -- random numbers ----------------------------------------------------------------------
     @abstractmethod
     def uniform(self, stream: Stream, out: Array) -> None:

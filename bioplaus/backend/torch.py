@@ -18,6 +18,8 @@ from bioplaus.errors import PartError
 
 aten = torch.ops.aten
 LAST = torch.channels_last
+ONEDNN_ROWS, ONEDNN_WEIGHTS = 8, 16384  # smaller products go quicker through BLAS
+_onednn_linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # the product torch.compile emits on CPUs
 
 
 class Torch(Backend):
@@ -26,11 +28,16 @@ class Torch(Backend):
     name = "torch"
 
     def __init__(self, dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> None:
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        kind, _, index = device.partition(":")
+        if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+            raise PartError(f"device {device!r} given; wanted cpu, cuda, or one GPU by its number, as cuda:0.")
+        if kind == "cuda" and not torch.cuda.is_available():
             raise PartError(
                 f"device {device!r}: this PyTorch ({torch.__version__}) sees no CUDA GPU. "
                 "Run with --device cpu, or install a CUDA build of PyTorch."
             )
+        if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+            raise PartError(f"device {device!r}: there are {torch.cuda.device_count()} GPUs, the first is cuda:0.")
         if threads is not None:
             torch.set_num_threads(threads)
         self.threads = torch.get_num_threads()
@@ -38,6 +45,12 @@ class Torch(Backend):
         self.dtype = dtype
         self._device = torch.device(device)
         self._dtype = getattr(torch, dtype)
+        self._onednn = (
+            _onednn_linear is not None
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+            and device == "cpu"
+            and dtype == "float32"
+        )
 
     @staticmethod
     def available_device() -> str:
@@ -73,7 +86,12 @@ class Torch(Backend):
 
     def image(self, x: Array) -> Array:
         """Channels-last where there are four axes."""
-        return x.contiguous(memory_format=LAST) if x.dim() == 4 else x
+        if x.dim() != 4:
+            return x
+        x = x.contiguous(memory_format=LAST)
+        _, c, h, w = x.shape
+        # Where axes of size one leave the order open, say it: kernels read it off the strides.
+        return x.as_strided(x.shape, (c * h * w, 1, c * w, c)) if c == 1 or h * w == 1 else x
 
     def floats(self, x: Array) -> Array:
         """To the backend's dtype."""
@@ -145,18 +163,29 @@ class Torch(Backend):
     # -- dense -------------------------------------------------------------------------------
     def linear(self, x: Array, W: Array, b: Array | None) -> Array:
         """x @ W + b."""
+        if self._onednn_wins(x, W):
+            return _onednn_linear(x, W.t(), None if b is None else b.reshape(-1), "none", [], "")
         if b is None:
             return torch.matmul(x, W)
         return torch.addmm(b, x, W) if x.dim() == 2 else torch.matmul(x, W) + b
 
     def linear_down(self, n: Array, V: Array) -> Array:
         """n @ V.T."""
+        if self._onednn_wins(n, V):
+            return _onednn_linear(n, V, None, "none", [], "")
         return torch.matmul(n, V.t())
 
     def linear_outer(self, x: Array, n: Array, out: Array, scale: float, keep: float) -> None:
         """out <- keep * out + scale * x.T @ n."""
         rows, columns = x.reshape(-1, x.shape[-1]), n.reshape(-1, n.shape[-1])
-        out.addmm_(rows.t(), columns, beta=keep, alpha=scale)
+        if self._onednn_wins(columns, out):
+            _mix(out, _onednn_linear(rows.t(), columns.t(), None, "none", [], ""), scale, keep)
+        else:
+            out.addmm_(rows.t(), columns, beta=keep, alpha=scale)
+
+    def _onednn_wins(self, x: Array, W: Array) -> bool:
+        """Whether x times W is quicker there: float32 on a CPU, and enough of both."""
+        return self._onednn and x.dim() == 2 and x.shape[0] >= ONEDNN_ROWS and W.numel() >= ONEDNN_WEIGHTS
 
     # -- convolution -------------------------------------------------------------------------
     def conv(self, x: Array, W: Array, b: Array | None, window: Window) -> Array:
@@ -169,17 +198,12 @@ class Torch(Backend):
     def conv_down(self, n: Array, V: Array, window: Window, b: Array | None = None) -> Array:
         """The adjoint of ``conv``, as its own backward computes it."""
         top, bottom, left, right = window.pad
-        h, w = window.size
+        (kh, kw), (sh, sw), (h, w) = window.kernel, window.stride, window.size
         symmetric = window.is_symmetric
-        size = (h, w) if symmetric else (h + top + bottom, w + left + right)
         pad = (top, left) if symmetric else (0, 0)
-        shape_only = n.new_empty(1).expand(n.shape[0], V.shape[1], *size)
-        dx, _, _ = aten.convolution_backward(
-            n, shape_only, V, None, window.stride, pad, (1, 1), False, (0, 0), 1, (True, False, False)
-        )
-        if not symmetric:
-            dx = self.image(dx[:, :, top : top + h, left : left + w])
-        return dx if b is None else dx.add_(b)
+        rest = ((h + top + bottom - kh) % sh, (w + left + right - kw) % sw)  # rows and columns no window starts on
+        dx = aten.convolution(n, V, None if b is None else b.reshape(-1), window.stride, pad, (1, 1), True, rest, 1)
+        return dx if symmetric else self.image(dx[:, :, top : top + h, left : left + w])
 
     def conv_outer(
         self, x: Array, n: Array, out: Array, window: Window, scale: float, keep: float, bias: Array | None = None
@@ -259,15 +283,32 @@ class Torch(Backend):
     # -- normalization -----------------------------------------------------------------------
     def standardize(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
         """z, mean, sigma."""
-        z, mean, inverse = aten.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
-        return z, mean, inverse.reciprocal()
+        return self._standardize(x, eps, None, None)
 
     def standardize_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
         """Through both statistics."""
-        dx, _, _ = aten.native_batch_norm_backward(
-            dz, x, None, None, None, mean, sigma.reciprocal(), True, 0.0, (True, False, False)
+        return self._standardize_back(dz, x, mean, sigma, None)[0]
+
+    def standardize_scaled(self, x: Array, eps: float, gain: Array, bias: Array) -> tuple[Array, Array, Array]:
+        """gain z + bias in one kernel, mean, sigma."""
+        return self._standardize(x, eps, gain.reshape(-1), bias.reshape(-1))
+
+    def standardize_scaled_back(
+        self, dy: Array, x: Array, mean: Array, sigma: Array, gain: Array
+    ) -> tuple[Array, Array, Array]:
+        """dx, dgain, dbias in one kernel."""
+        dx, dgain, dbias = self._standardize_back(dy, x, mean, sigma, gain.reshape(-1))
+        return dx, dgain, dbias
+
+    def _standardize(self, x: Array, eps: float, gain: Array | None, bias: Array | None) -> tuple[Array, Array, Array]:
+        y, mean, inverse = aten.native_batch_norm(x, gain, bias, None, None, True, 0.0, eps)
+        return y, mean, inverse.reciprocal()
+
+    def _standardize_back(self, dy: Array, x: Array, mean: Array, sigma: Array, gain: Array | None) -> Any:
+        learns = gain is not None
+        return aten.native_batch_norm_backward(
+            dy, x, gain, None, None, mean, sigma.reciprocal(), True, 0.0, (True, learns, learns)
         )
-        return dx
 
     # -- random numbers ----------------------------------------------------------------------
     def uniform(self, stream: Stream, out: Array) -> None:

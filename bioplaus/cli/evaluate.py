@@ -19,7 +19,7 @@ def command(run: str, dataset: str | None, data_dir: str | None, as_json: bool) 
     """Loss and error of the network of RUN at its last checkpoint, split by split."""
     from bioplaus.train import run as training
 
-    scores = training.score(run, dataset=dataset, data_dir=data_dir)
+    scores = training.evaluate(run, dataset=dataset, data_dir=data_dir)
     if as_json:
         click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}))
         return

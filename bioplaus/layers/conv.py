@@ -28,6 +28,11 @@ class ConvMap:
         return (self.channels[1], self.channels[0], *self.window.kernel)
 
     @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """(O, 1, 1, 1)."""
+        return (self.channels[1], 1, 1, 1)
+
+    @property
     def fan_in(self) -> int:
         """I kh kw."""
         return self.channels[0] * prod(self.window.kernel)
@@ -77,6 +82,11 @@ class ConvTransposedMap:
     def shape(self) -> tuple[int, ...]:
         """(I, O, kh, kw)."""
         return (*self.channels, *self.window.kernel)
+
+    @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """(1, O, 1, 1)."""
+        return (1, self.channels[1], 1, 1)
 
     @property
     def fan_in(self) -> int:
@@ -163,7 +173,7 @@ class ConvTransposed:
         """Takes maps (channels, height, width)."""
         channels, h, w = _map_shape(site.name, "conv_transposed", shape)
         kernel, stride = _pair(self.kernel), _pair(self.stride)
-        if not 0 <= self.extra < max(stride):
+        if not 0 <= self.extra < min(stride):
             raise ShapeError(f"layer {site.name!r}: extra is {self.extra}; wanted 0 up to stride - 1.")
         pad = _sides(self.pad, kernel)
         size = (

@@ -24,6 +24,11 @@ class DenseMap:
         return self.input + self.output
 
     @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """(1, out)."""
+        return (1, *self.output)
+
+    @property
     def fan_in(self) -> int:
         """Inputs of one unit."""
         return self.input[0]
@@ -63,6 +68,7 @@ class Dense:
         if len(shape) != 1:
             given = "×".join(map(str, shape)) or "whole numbers"
             raise ShapeError(
-                f"layer {site.name!r}: dense wants a flat input, given {given}. Put flatten or globalmeanpool before it."
+                f"layer {site.name!r}: dense wants a flat input, given {given}. "
+                "Put flatten or globalmeanpool before it."
             )
         return site.node(DenseMap(site.xp, shape, (self.units,))), (self.units,)

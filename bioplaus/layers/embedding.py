@@ -24,6 +24,11 @@ class EmbeddingMap:
         return (self.words, self.units)
 
     @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """(1, out)."""
+        return (1, self.units)
+
+    @property
     def fan_in(self) -> int:
         """One input is on at a time."""
         return 1

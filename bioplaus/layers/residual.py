@@ -23,6 +23,7 @@ class ResidualUnit:
         branch, shortcut = self.units
         here = branch.wire(below), shortcut.wire(below)
         self.listened = below
+        self.spares = branch.spares_error
         return any(here)
 
     def forward(self, x: Array, at: At) -> tuple[Array, Any]:
@@ -35,9 +36,9 @@ class ResidualUnit:
     def back(self, dy: Array | None, cache: Any, top: Array, learn: Learn) -> Array | None:
         """The sum of what both paths hand down."""
         (branch, shortcut), (long_cache, short_cache) = self.units, cache
-        copy = None if dy is None else dy + 0.0
-        short = shortcut.back(copy, short_cache, top, learn)
-        long = branch.back(dy, long_cache, top, learn)
+        above = dy if dy is None or self.spares else dy + 0.0  # units may write into the error they are given
+        long = branch.back(above, long_cache, top, learn)
+        short = shortcut.back(dy, short_cache, top, learn)
         return long + short if self.listened and dy is not None else None
 
 

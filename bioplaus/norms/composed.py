@@ -39,19 +39,40 @@ class BatchNorm:
     def forward(self, xp: Backend, n: Array, state: State, at: At) -> tuple[Array, Any]:
         """z; in testing with the stored statistics."""
         if not at.train and not at.collect:
-            ready = (1, -1, *([1] * (n.ndim - 2)))
-            return self.op.stored(n, state["mean"].reshape(ready), state["sigma"].reshape(ready)), None
+            return self._stored(n, state), None
         z, mean, sigma = self.op.fresh(xp, n, self.eps)
-        if at.collect:
-            self.stats.gather(state, mean, sigma)
-        elif at.track:
-            self.stats.observe(state, mean, sigma)
+        self._remember(state, mean, sigma, at)
         return z, (n, mean, sigma)
 
     def back(self, xp: Backend, dz: Array, state: State, cache: Any) -> Array:
         """Through both statistics."""
         n, mean, sigma = cache
         return self.op.back(xp, dz, n, mean, sigma)
+
+    def forward_scaled(
+        self, xp: Backend, n: Array, state: State, at: At, gain: Array, bias: Array
+    ) -> tuple[Array, Any]:
+        """gain z + bias, in one go where the backend can."""
+        if not at.train and not at.collect:
+            return self._stored(n, state) * gain + bias, None
+        y, mean, sigma = self.op.fresh_scaled(xp, n, self.eps, gain, bias)
+        self._remember(state, mean, sigma, at)
+        return y, (n, mean, sigma)
+
+    def back_scaled(self, xp: Backend, dy: Array, state: State, cache: Any, gain: Array) -> tuple[Array, Array, Array]:
+        """dn through gain and both statistics, dgain, dbias."""
+        n, mean, sigma = cache
+        return self.op.back_scaled(xp, dy, n, mean, sigma, gain)
+
+    def _stored(self, n: Array, state: State) -> Array:
+        ready = (1, -1, *([1] * (n.ndim - 2)))
+        return self.op.stored(n, state["mean"].reshape(ready), state["sigma"].reshape(ready))
+
+    def _remember(self, state: State, mean: Array, sigma: Array, at: At) -> None:
+        if at.collect:
+            self.stats.gather(state, mean, sigma)
+        elif at.track:
+            self.stats.observe(state, mean, sigma)
 
     def begin_collecting(self, state: State) -> None:
         """The next batch starts the running mean anew."""

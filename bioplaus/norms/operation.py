@@ -21,3 +21,13 @@ class SubtractDivide:
     def back(self, xp: Backend, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
         """dx = (dz - mean(dz) - z mean(dz z)) / sigma."""
         return xp.standardize_back(dz, x, mean, sigma)
+
+    def fresh_scaled(self, xp: Backend, x: Array, eps: float, gain: Array, bias: Array) -> tuple[Array, Array, Array]:
+        """gain z + bias, mean and sigma."""
+        return xp.standardize_scaled(x, eps, gain, bias)
+
+    def back_scaled(
+        self, xp: Backend, dy: Array, x: Array, mean: Array, sigma: Array, gain: Array
+    ) -> tuple[Array, Array, Array]:
+        """dx, dgain = sum(dy z), dbias = sum(dy)."""
+        return xp.standardize_scaled_back(dy, x, mean, sigma, gain)

@@ -25,4 +25,4 @@ class Feedforward:
     def back(self, errors: Mapping[str, Array], tape: Any, learn: Learn) -> None:
         """From the error at the output down to whoever still listens."""
         top = errors["output"]
-        self.root.back(top, tape, top, learn)
+        self.root.back(top + 0.0, tape, top, learn)  # units may write into the error they are given

@@ -23,5 +23,4 @@ class Oja:
         y = local.y
         map.outer(local.x, y, out, scale)
         energy = (y * y).sum((0, 2, 3)) if y.ndim == 4 else (y * y).reshape((-1, y.shape[-1])).sum(0)
-        per_unit = energy.reshape((-1, 1, 1, 1)) if W.ndim == 4 else energy.reshape((1, -1))
-        out -= W * (per_unit * scale)
+        out -= W * (energy.reshape(map.unit_shape) * scale)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bioplaus.config import Config
+from bioplaus.config import Config, where
 from bioplaus.construct import make
 
 
@@ -49,7 +49,10 @@ class Phase:
 def phases(config: Config) -> list[Phase]:
     """The phases of a training, one after another."""
     made: list[Phase] = []
-    for place, phase in enumerate(config.training.timeline()):
+    training = config.training
+    for place, phase in enumerate(training.timeline()):
+        own = training.phases and training.phases[place].rate is not None
+        written = where(config, f"training.phases.{place}.rate" if own else "training.rate")
         assert phase.epochs and phase.samples_per_batch and phase.batches_per_update  # timeline fills them in
         made.append(
             Phase(
@@ -58,7 +61,7 @@ def phases(config: Config) -> list[Phase]:
                 epochs=phase.epochs,
                 samples_per_batch=phase.samples_per_batch,
                 batches_per_update=phase.batches_per_update,
-                schedule=make("schedule", phase.rate, "training.rate", allow_code=True),
+                schedule=make("schedule", phase.rate, written, allow_code=True),
             )
         )
     return made

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bioplaus.record import Run, RunFolder, open_run
+from bioplaus.train import evaluate as scoring
 from bioplaus.train import session as sessions
-from bioplaus.train.evaluate import Score, collect, evaluate
+from bioplaus.train.evaluate import Score
 from bioplaus.train.listeners import Listener
 from bioplaus.train.session import Session
 
@@ -87,13 +88,13 @@ def complete(run: str | Path, epochs: int | None = None) -> bool:
     return folder.status == "finished" and (epochs is None or open_run(run).summary["epochs"] >= epochs)
 
 
-def score(run: str | Path, *, dataset: Any = None, data_dir: str | Path | None = None) -> dict[str, Score]:
+def evaluate(run: str | Path, *, dataset: Any = None, data_dir: str | Path | None = None) -> dict[str, Score]:
     """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given."""
     session = sessions.reread(run, dataset=dataset, data_dir=None if data_dir is None else Path(data_dir))
     size = session.phases[-1].samples_per_batch
     if session.progress.place:  # stopped within an epoch: the statistics for testing are the last epoch's
-        collect(session.network, session.feeds["train"], size, session.progress.epoch)
-    return {name: evaluate(session.network, feed, size) for name, feed in session.feeds.items()}
+        scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)
+    return {name: scoring.evaluate(session.network, feed, size) for name, feed in session.feeds.items()}
 
 
 def _complete(

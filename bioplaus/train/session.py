@@ -11,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bioplaus import build, config, data
+import numpy as np
+
+from bioplaus import assemble, config, data
 from bioplaus.data import Dataset, Preprocess
 from bioplaus.errors import ConfigError, NonFinite, RunError, RunFailed, Stopped
 from bioplaus.network import Network
@@ -62,10 +64,11 @@ class Session:
         ------
         NonFinite       a value became NaN or infinite: the run went back to its last checkpoint to find out where
         """
-        try:
-            return self.trainer().run()
-        except Diverged:
-            return self.find_out()
+        with np.errstate(all="ignore"):  # the loop itself looks for values that are not finite
+            try:
+                return self.trainer().run()
+            except Diverged:
+                return self.find_out()
 
     def trainer(self, *more: Listener, look_every: int = LOOK_EVERY) -> Trainer:
         """The loop over this session's network and data."""
@@ -95,7 +98,7 @@ class Session:
     def relink(self, phase: Phase) -> None:
         """Batches and updates as a phase wants them."""
         self.network.batches_per_update = phase.batches_per_update
-        build.relink(self.network, self.config, phase.place)
+        assemble.relink(self.network, self.config, phase.place)
 
     def find_out(self) -> bool:
         """Trains again from the last checkpoint, looking at every batch and every update.
@@ -112,11 +115,8 @@ class Session:
                 return False
         except Diverged as found:
             name = found.layer if found.batch is None else network.first_nonfinite(found.batch)
-            chosen = self.said(name)
-            raise NonFinite(
-                f"layer {name!r}, step {network.updates}: {found.what} is not finite ({chosen}). "
-                "Lower the rate, or add a norm."
-            ) from None
+            where = f"layer {name!r}, step {network.updates}"
+            raise NonFinite(f"{where}: {found.what} is not finite ({self.said(name)}). Lower the rate.") from None
         raise NonFinite("a value was not finite, and was when the same steps were made again. Check the machine.")
 
     def said(self, layer: str) -> str:
@@ -216,9 +216,11 @@ def prepare(settings: config.Config, source: Any, *, data_dir: Path | None = Non
         seed=settings.seed,
     )
     dataset, preprocess = data.fit(settings.data.preprocess, dataset)
-    xp = build.backend(settings.backend, device=settings.device, dtype=settings.dtype, threads=settings.threads)
+    xp = assemble.array_library(
+        settings.backend, device=settings.device, dtype=settings.dtype, threads=settings.threads
+    )
     settings = settings.model_copy(update={"backend": xp.name, "device": xp.device, "threads": xp.threads})
-    network = build.network(settings, classes=dataset.classes, xp=xp)
+    network = assemble.assembled(settings, classes=dataset.classes, xp=xp)
     return Session(settings, dataset, preprocess, network)
 
 
@@ -285,20 +287,35 @@ def start(session: Session, out: str | Path | None, initial: str | Path | None =
 
 
 def take_weights(network: Network, run: str | Path) -> None:
-    """Start from the weights, gains and statistics of another run; fresh momentum, feedback made anew."""
-    _, state, _ = checkpoint.load(RunFolder.open(run).path / "checkpoint.h5")
+    """Start from the weights, gains and statistics of another run; fresh momentum, feedback made anew.
+
+    Raises
+    ------
+    RunError        no run there, or one whose network has others
+    """
+    folder = RunFolder.open(run)
+    _, state, _ = checkpoint.load(folder.path / "checkpoint.h5")
     own = network.state
-    keep = [name for name in own if ".update." not in name and ".feedback." not in name and not name.endswith(".dW")]
-    missing = [name for name in keep if name not in state or tuple(state[name].shape) != tuple(own[name].shape)]
-    if missing:
-        raise RunError(
-            f"{run}: has no {missing[0]!r} of the shape wanted: another network. Start from a run of the same one."
-        )
+    there, here = ({name: tuple(a.shape) for name, a in of.items() if _is_taken(name)} for of in (state, own))
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise RunError(
+                f"{folder.path}: {name!r} is {_shape(there.get(name))} there and {_shape(here.get(name))} here. "
+                "Start from a run of the same network with the same norms."
+            )
     with network.xp.scope():
-        for name in keep:
+        for name in here:
             own[name][...] = network.xp.array(state[name])
         for node in network.nodes:
             node.channel.refresh(node.map, node.W, node.feedback, network.stream.at("feedback", node.name, 0))
+
+
+def _is_taken(name: str) -> bool:
+    return ".update." not in name and ".feedback." not in name and not name.endswith(".dW")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "×".join(map(str, shape))
 
 
 def complete(session: Session) -> None:

@@ -9,6 +9,7 @@ from bioplaus.network import Network
 from bioplaus.parts import Batch
 from bioplaus.train.listeners import Listener, Moment
 from bioplaus.train.loop import Diverged
+from bioplaus.units import GainBias, Node
 
 
 class Suspicious(Listener):
@@ -30,7 +31,8 @@ class Suspicious(Listener):
 
     def updated(self, network: Network, batch: Batch, moment: Moment) -> None:
         """Whether all weights are."""
-        for unit in (*network.nodes, *network.gains):
+        units: list[Node | GainBias] = [*network.nodes, *network.gains]
+        for unit in units:
             if not all(_finite(network, parameter.W) for parameter in unit.arrays()):
                 raise Diverged(layer=self.blown[-1], what="dW") if self.blown else Diverged(layer=unit.name, what="W")
 

@@ -35,7 +35,13 @@ NETS = {
         (2, 4, 3),
     ),
     "transposed-one-sided": (
-        [CONV, "relu", {"t": {"conv_transposed": 2, "kernel": 3, "stride": [2, 3], "pad": [1, 0, 0, 2]}}, "relu", *TAIL],
+        [
+            CONV,
+            "relu",
+            {"t": {"conv_transposed": 2, "kernel": 3, "stride": [2, 3], "pad": [1, 0, 0, 2]}},
+            "relu",
+            *TAIL,
+        ],
         (2, 3, 4),
     ),
     "embedding": ([{"e": {"embedding": 5, "words": 6}}, "tanh", OUT], ()),
@@ -51,14 +57,23 @@ NETS = {
     "norm": ([CONV, "norm", "relu", "flatten", {"h": {"dense": 4}}, "norm", "tanh", OUT], IMAGE),
     "norm-affine": ([CONV, "norm", "relu", "flatten", {"h": {"dense": 4}}, "norm", "relu", OUT], IMAGE),
     "norm-late": ([CONV, "relu", "norm", {"d": {"conv": 3, "kernel": 2}}, "norm", "relu", *TAIL], IMAGE),
-    "residual": ([CONV, "relu", {"r": {"residual": [{"c": {"conv": 4, "kernel": 3, "pad": 1}}, "relu"]}}, "relu", *TAIL], IMAGE),
+    "residual": (
+        [CONV, "relu", {"r": {"residual": [{"c": {"conv": 4, "kernel": 3, "pad": 1}}, "relu"]}}, "relu", *TAIL],
+        IMAGE,
+    ),
     "residual-shortcut": (
         [
             CONV,
             "relu",
             {
                 "r": {
-                    "residual": [{"a": {"conv": 3, "kernel": 3, "pad": 1}}, "norm", "relu", {"b": {"conv": 5, "kernel": 1}}, "norm"],
+                    "residual": [
+                        {"a": {"conv": 3, "kernel": 3, "pad": 1}},
+                        "norm",
+                        "relu",
+                        {"b": {"conv": 5, "kernel": 1}},
+                        "norm",
+                    ],
                     "shortcut": [{"s": {"conv": 5, "kernel": 1}}, "norm"],
                 }
             },
@@ -67,16 +82,46 @@ NETS = {
         ],
         IMAGE,
     ),
-    "residual-of-inputs": ([{"r": {"residual": ["relu", {"h": {"dense": 7}}, "tanh"]}}, {"r2": {"residual": ["tanh"]}}, OUT], (7,)),
-    "residual-in-residual": (
-        [{"r": {"residual": [{"h": {"dense": 7}}, "relu", {"q": {"residual": [{"g": {"dense": 7}}, "tanh"]}}, "relu"]}}, "relu", OUT],
+    "residual-of-inputs": (
+        [{"r": {"residual": ["relu", {"h": {"dense": 7}}, "tanh"]}}, {"r2": {"residual": ["tanh"]}}, OUT],
         (7,),
     ),
-    "dropout": ([{"h": {"dense": 9}}, "relu", {"dropout": 0.4}, {"g": {"dense": 6}}, "tanh", {"dropout": 0.2}, OUT], (7,)),
-    "dropout-on-maps": ([CONV, "relu", {"dropout": 0.5}, {"d": {"conv": 3, "kernel": 2}}, "relu", {"dropout": 0.3}, *TAIL], IMAGE),
-}  # fmt: skip
-RULES = {"norm": {"norm": "batch"}, "norm-affine": {"norm": {"recipe": "batch", "affine": True}}, "norm-late": {"norm": "batch"},
-         "residual-shortcut": {"norm": {"recipe": "batch", "affine": True}}}  # fmt: skip
+    "residual-empty": (
+        [{"h": {"dense": 5}}, {"r": {"residual": [], "shortcut": ["relu"]}}, {"r2": {"residual": []}}, "relu", OUT],
+        (7,),
+    ),
+    "residual-in-residual": (
+        [
+            {
+                "r": {
+                    "residual": [
+                        {"h": {"dense": 7}},
+                        "relu",
+                        {"q": {"residual": [{"g": {"dense": 7}}, "tanh"]}},
+                        "relu",
+                    ]
+                }
+            },
+            "relu",
+            OUT,
+        ],
+        (7,),
+    ),
+    "dropout": (
+        [{"h": {"dense": 9}}, "relu", {"dropout": 0.4}, {"g": {"dense": 6}}, "tanh", {"dropout": 0.2}, OUT],
+        (7,),
+    ),
+    "dropout-on-maps": (
+        [CONV, "relu", {"dropout": 0.5}, {"d": {"conv": 3, "kernel": 2}}, "relu", {"dropout": 0.3}, *TAIL],
+        IMAGE,
+    ),
+}
+RULES = {
+    "norm": {"norm": "batch"},
+    "norm-affine": {"norm": {"recipe": "batch", "affine": True}},
+    "norm-late": {"norm": "batch"},
+    "residual-shortcut": {"norm": {"recipe": "batch", "affine": True}},
+}
 LOSSES = [("softmax_cross_entropy", None), ("squared_error", (1.0, 0.0, 2.5, 1.0, 0.3))]
 by_net = pytest.mark.parametrize("named", NETS)
 by_loss = pytest.mark.parametrize(("loss", "weight"), LOSSES, ids=["softmax", "squared-weighted"])

@@ -111,6 +111,13 @@ def test_a_child_overrides_the_layers_of_its_parent(folder):
     assert resolved("child.yaml", "plasticity") == ["none"] * 4
 
 
+def test_a_layer_may_bear_the_name_of_a_choice():
+    loaded = config.load(
+        {}, network={"input": [3], "layers": [{"norm1": {"dense": 3}}]}, sets=["layers.norm.norm=batch"]
+    )
+    assert loaded.layers == (("norm", {"norm": {"recipe": "batch"}}),)
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
@@ -190,9 +197,15 @@ def test_one_problem_with_phases_and_the_flag():
 
 def test_where_a_choice_came_from(folder):
     Path("p.yaml").write_text("defaults:\n  channel: usf\n  norm: batch\n")
-    Path("r.yaml").write_text("from: p.yaml\nlayers:\n  conv*:\n    channel: rndf\n  conv2: {norm: none}\n")
+    Path("r.yaml").write_text(
+        "from: p.yaml\nlayers:\n  conv*:\n    channel: rndf\n  conv2: {norm: none, channel: usf}\n"
+        "defaults: {update: sgd}"
+    )
     loaded = config.load("r.yaml", network="lenet", sets=["layers.fc1.norm=none"], flags={"epochs": 3})
     assert config.where(loaded, "layers.conv1.channel") == "r.yaml:4: layers.conv1.channel"
+    assert config.where(loaded, "layers.conv2.channel") == "r.yaml:5: layers.conv2.channel"
+    assert config.where(loaded, "layers.fc2.update") == "r.yaml:6: layers.fc2.update"
+    assert config.where(loaded, "defaults") == "r.yaml:6: defaults"
     assert config.where(loaded, "layers.conv2.norm") == "r.yaml:5: layers.conv2.norm"
     assert config.where(loaded, "layers.conv1.norm") == "p.yaml:3: layers.conv1.norm"
     assert config.where(loaded, "layers.fc1.norm") == "--set: layers.fc1.norm"

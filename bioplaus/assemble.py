@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
@@ -17,12 +18,14 @@ from bioplaus.construct import make
 from bioplaus.errors import ConfigError
 from bioplaus.network import Network
 from bioplaus.parts import Link, Map, Unit
-from bioplaus.units import Chain, GainBias, Node, NormSite, Parameter, Tap, walk
+from bioplaus.units import Chain, GainBias, Node, NormSite, Parameter, ScaledNorm, Tap, walk
 
 Shape = tuple[int, ...]
 
 
-def backend(name: str = "auto", *, device: str = "auto", dtype: str = "float32", threads: int | None = None) -> Backend:
+def array_library(
+    name: str = "auto", *, device: str = "auto", dtype: str = "float32", threads: int | None = None
+) -> Backend:
     """The array library to compute with. ``auto`` takes torch where it is installed, and a GPU where there is one.
 
     Raises
@@ -36,7 +39,7 @@ def backend(name: str = "auto", *, device: str = "auto", dtype: str = "float32",
     return kind(dtype=dtype, device=where, threads=threads)  # type: ignore[no-any-return]
 
 
-def network(config: configs.Config, *, classes: int, xp: Backend) -> Network:
+def assembled(config: configs.Config, *, classes: int, xp: Backend) -> Network:
     """The network a config describes, with fresh weights.
 
     Raises
@@ -55,6 +58,40 @@ def relink(network: Network, config: configs.Config, phase: int) -> None:
             parameter.relink(network.xp, chain)
 
 
+def build(
+    *,
+    network: Any,
+    rule: Any,
+    classes: int = 10,
+    backend: str = "auto",
+    device: str = "auto",
+    dtype: str = "float32",
+    threads: int | None = None,
+    seed: int = 0,
+    sets: Sequence[str] = (),
+) -> Network:
+    """The engine alone: a network with fresh weights, for your own loop.
+
+    Parameters
+    ----------
+    network, rule : name, path or mapping       as in ``bioplaus run``
+    sets : ("defaults.update.rate=1e-3", ...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = build(network="digits_net", rule="usf_bn_bm", backend="numpy")
+    >>> x, y = np.random.default_rng(0).standard_normal((20, 1, 8, 8)), np.arange(20) % 10
+    >>> loss, wrong = net.accumulate(net.batch(x, y))
+    >>> net.update(rate=1e-3)
+    >>> net.predict(net.batch(x, y).x).shape
+    (20, 10)
+    """
+    settings = configs.load(rule, network=network, sets=sets, flags={"seed": seed})
+    xp = array_library(backend, device=device, dtype=dtype, threads=threads)
+    return assembled(settings, classes=classes, xp=xp)
+
+
 class _Builder:
     def __init__(self, config: configs.Config, classes: int, xp: Backend) -> None:
         self.config, self.classes, self.xp = config, classes, xp
@@ -62,7 +99,10 @@ class _Builder:
         items = list(configs.walk(config.network.layers))
         self.weighted = [item.name for item in items if self.is_weighted(item.kind) and item.name]
         self.choices = configs.choices(config, self.weighted)
-        self.has_site: set[str] = set()  # layers that a norm follows
+        self.has_norm: set[str] = set()  # layers that a norm follows
+        self.has_gain: set[str] = set()
+        self.unnamed: Counter[str] = Counter()
+        self.latest: Node | None = None
 
     def network(self) -> Network:
         config, xp = self.config, self.xp
@@ -93,7 +133,7 @@ class _Builder:
         for address, override in self.config.layers:
             names = matching(address, self.weighted)
             asked = [name for name in names if "norm" in override and self.choices[name]["norm"]["recipe"] != "none"]
-            if asked and not self.has_site.intersection(asked):
+            if asked and not self.has_norm.intersection(asked):
                 where = configs.where(self.config, f"layers.{address}.norm")
                 raise ConfigError(
                     f"{where}: network {self.config.network.name!r} has no norm after {', '.join(asked)}. "
@@ -118,14 +158,14 @@ class _Builder:
                 unit.inplace = bool(units) and getattr(units[-1], "gives_fresh", False) and not _keeps_n(units[-1])
             units.append(unit)
             if isinstance(unit, Node):
-                node = unit
+                node = self.latest = unit
         if node is not None:
             units.append(Tap(node))
         return Chain(units), shape
 
     def layer(self, item: configs.LayerItem) -> Any:
         params = {key: self.sized(value, item) for key, value in item.params.items()}
-        if item.layers or item.shortcut:
+        if item.kind == "residual":
             params |= {"path": list(item.layers), "shortcut": list(item.shortcut)}
         return make("layer", {"recipe": item.kind, **params}, item.where, allow_code=True)
 
@@ -136,6 +176,11 @@ class _Builder:
     def is_weighted(self, kind: str) -> bool:
         return getattr(registry.get("layer", kind, allow_code=True), "has_weights", False)
 
+    def numbered(self, kind: str) -> str:
+        """A name for a layer that has none, with random numbers of its own: ``dropout``, ``dropout2``, ..."""
+        self.unnamed[kind] += 1
+        return kind if self.unnamed[kind] == 1 else f"{kind}{self.unnamed[kind]}"
+
     def part(self, kind: str, layer: str) -> Any:
         where = configs.where(self.config, f"layers.{layer}.{kind}")
         return make(kind, self.choices[layer][kind], where, allow_code=True)
@@ -143,6 +188,13 @@ class _Builder:
     def parameter(self, name: str, value: Array, role: str, chain: tuple[Link, ...]) -> Parameter:
         states = [link.init(self.xp, value) for link in chain[:-1]]
         return Parameter(name, value, self.xp.zeros(value.shape), role, chain, states)
+
+
+def _once(taken: set[str], layer: str, where: str, what: str) -> None:
+    """Arrays are known by their layer's name, so a layer has one of each."""
+    if layer in taken:
+        raise ConfigError(f"{where}: layer {layer!r} has a {what} already. Leave one of them out.")
+    taken.add(layer)
 
 
 def _keeps_n(unit: Any) -> bool:
@@ -161,7 +213,7 @@ class _Site:
 
     def __post_init__(self) -> None:
         self.xp = self.builder.xp
-        self.name = self.item.name or (self.open.name if self.open else self.item.kind)
+        self.name = self.item.name or (self.open.name if self.open else self.builder.numbered(self.item.kind))
 
     def node(self, map: Map) -> Unit:
         builder, xp, name = self.builder, self.xp, self.name
@@ -190,22 +242,30 @@ class _Site:
             raise ConfigError(
                 f"{self.item.where}: norm follows no weight layer. Put it after the layer whose norm it is."
             )
+        _once(builder.has_norm, self.open.name, self.item.where, "norm")
         norm = builder.part("norm", self.open.name)
-        builder.has_site.add(self.open.name)
         if norm is None:
             return None
         site = NormSite(self.open.name, self.xp, norm, norm.init(self.xp, shape, 1))
-        return Chain([site, self.gain_bias(shape)]) if getattr(norm, "affine", False) else site
+        if not getattr(norm, "affine", False):
+            return site
+        gain = self.gain_bias(shape)
+        return ScaledNorm(site, gain) if hasattr(norm, "forward_scaled") else Chain([site, gain])
 
-    def gain_bias(self, shape: Shape) -> Unit:
+    def gain_bias(self, shape: Shape) -> GainBias:
         builder, xp = self.builder, self.xp
-        layer = self.open.name if self.open else None
-        name = layer or self.name
-        chain = builder.part("update", layer) if layer else make("update", builder.config.defaults.update)
+        layer = self.open or builder.latest
+        if layer is None:
+            raise ConfigError(
+                f"{self.item.where}: affine follows no weight layer. Put it after the layer it belongs to."
+            )
+        name = layer.name
+        _once(builder.has_gain, name, self.item.where, "gain and bias")
+        chain = builder.part("update", name)
         ready = (1, shape[0], *([1] * (len(shape) - 1)))
         gain = builder.parameter(f"{name}.gain", xp.zeros(ready) + 1.0, "gain", chain)
         bias = builder.parameter(f"{name}.bias", xp.zeros(ready), "bias", chain)
-        return GainBias(name, xp, gain, bias, frozen=self.open is not None and self.open.plasticity is None)
+        return GainBias(name, xp, gain, bias, frozen=layer.plasticity is None)
 
     def chain(self, items: Sequence[Any], shape: Shape) -> tuple[Unit, Shape]:
         return self.builder.chain(items, shape)
