@@ -100,6 +100,7 @@ class Lines(Watching):
             completed=moment.place,
             total=moment.batches,
             said=f"loss {loss:.4f}  error {error:.2f} %  rate {rate:.2g}  {speed:,.0f} samples/s",
+            refresh=True,
         )
 
     def epoch_ended(self, network: Any, moment: Moment, row: dict[str, Any]) -> None:
