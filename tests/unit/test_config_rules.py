@@ -14,7 +14,7 @@ from bioplaus.errors import ConfigError
 
 LAYERS = ["conv1", "fc1", "fc2"]
 SGD = {"recipe": "sgd", "momentum": 0.9, "decay": 0.05}  # rates were chosen by measuring, and may move
-BM = {"momentum": 0.9, "decay": 5.0e-4}
+BM = {"momentum": 0.9, "decay": 0.05}
 BM1, BM2, BM3 = ({"recipe": name, **BM} for name in ("bm1", "bm2", "bm3"))
 BN, LEARNED = {"recipe": "batch"}, {"recipe": "batch", "affine": True}
 NONE = {"recipe": "none"}
