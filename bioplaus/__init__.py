@@ -24,6 +24,8 @@ __all__ = ["Listener", "build", "evaluate", "open_run", "register", "resume", "r
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("bioplaus")
     if name not in _HOMES:
         raise AttributeError(f"module 'bioplaus' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

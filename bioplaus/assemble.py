@@ -15,7 +15,7 @@ from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
 from bioplaus.config.choices import matching
 from bioplaus.construct import make
-from bioplaus.errors import ConfigError
+from bioplaus.errors import ConfigError, ShapeError
 from bioplaus.network import Network
 from bioplaus.parts import Link, Map, Unit
 from bioplaus.units import Chain, GainBias, Node, NormSite, Parameter, ScaledNorm, Tap, walk
@@ -126,6 +126,7 @@ class _Builder:
             reduction=training.reduction,
             batches_per_update=training.batches_per_update,
             clip=training.clip,
+            output=shape,
         )
 
     def check_norms(self) -> None:
@@ -151,7 +152,10 @@ class _Builder:
                 node = None
             following = items[place + 1].kind if place + 1 < len(items) else None
             site = _Site(self, item, node, normalized=following == "norm")
-            unit, shape = layer.place(site, shape)
+            try:
+                unit, shape = layer.place(site, shape)
+            except (ShapeError, ValueError) as error:
+                raise ShapeError(f"{item.where}: {error}" if item.where else str(error)) from error
             if unit is None:
                 continue
             if hasattr(unit, "inplace"):

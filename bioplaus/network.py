@@ -28,7 +28,10 @@ class _ThroughW:
         return map.down(dn, state["V"])
 
 
-@dataclass
+WATCH_EVERY = 50  # updates between looks at dW: a sign update would hide a NaN
+
+
+@dataclass(repr=False)
 class Network:
     """Nodes, norm sites and gains in the order they run, with the pass that walks them.
 
@@ -37,8 +40,10 @@ class Network:
     reduction : ``sum`` (dW adds up over the samples of a batch) or ``mean``
     batches_per_update : dW is the mean over this many batches
     clip : where set, dW of all parameters together is shortened to at most this length before an update
+    output : shape of one sample coming out
     batches, updates : how many batches have been learned from, how many updates made
     pending : how many batches dW holds that no update has used
+    watched : on the device; 0 as long as the dW looked at last were finite, else NaN
     """
 
     xp: Backend
@@ -49,9 +54,11 @@ class Network:
     reduction: str = "sum"
     batches_per_update: int = 1
     clip: float | None = None
+    output: tuple[int, ...] = ()
     batches: int = 0
     updates: int = 0
     pending: int = 0
+    watched: Array = 0.0
     nodes: list[Node] = field(init=False)
     norms: list[NormSite] = field(init=False)
     gains: list[GainBias] = field(init=False)
@@ -65,10 +72,16 @@ class Network:
         self.taps = [unit for unit in self.units if isinstance(unit, Tap)]
         self.learners = [*self.nodes, *self.gains]
 
+    def __repr__(self) -> str:
+        """Layers and sizes; never the weights."""
+        layers = ", ".join(f"{node.name} {'×'.join(map(str, node.map.shape))}" for node in self.nodes)
+        where = f"{self.xp.name} on {self.xp.device}"
+        return f"<Network {layers}; {self.count():,} parameters, {self.updates} updates, {where}>"
+
     def batch(self, x: Any, y: Any) -> Batch:
-        """Host arrays x (N, ...), y (N,) labels or (N, ...) targets as a batch on this network's device."""
-        labels = y.dtype.kind in "iu"
-        return Batch(self.xp.array(x), self.xp.raw(y.astype("int64")) if labels else self.xp.array(y))
+        """x (N, ...), y (N,) whole-number labels or (N, ...) targets as a batch on this network's device."""
+        given = self.xp.raw(y)
+        return Batch(self.xp.array(x), self.xp.whole(given) if "int" in str(given.dtype) else self.xp.array(y))
 
     # -- learning ----------------------------------------------------------------------------
     def accumulate(self, batch: Batch) -> tuple[Array, Array]:
@@ -93,7 +106,10 @@ class Network:
         with self.xp.scope():
             if self.clip is not None:
                 self._clip(self.clip)
-            for parameter in self.parameters():
+            parameters = list(self.parameters())
+            if self.updates % WATCH_EVERY == 0 and parameters:
+                self.watched = sum((p.dW * 0.0).sum() for p in parameters)
+            for parameter in parameters:
                 parameter.step(self.xp, rate, factor)
             self.updates += 1
             self.pending = 0
@@ -114,6 +130,8 @@ class Network:
     def _clip(self, longest: float) -> None:
         """dW <- dW * min(1, longest / ||dW||) over all parameters together, without reading from the device."""
         parameters = list(self.parameters())
+        if not parameters:
+            return
         length = self.xp.sqrt(sum((p.dW * p.dW).sum() for p in parameters))
         share = longest / self.xp.maximum(length, longest)
         for parameter in parameters:
@@ -144,10 +162,10 @@ class Network:
         for site in self.norms:
             site.norm.begin_collecting(site.stats)
 
-    def collect(self, batch: Batch) -> None:
-        """One training batch through the network, for its statistics alone."""
+    def collect(self, batch: Batch, place: int = 0) -> None:
+        """One training batch, the ``place``-th of them, through the network for its statistics alone."""
         with self.xp.scope():
-            self.pass_.forward(batch, COLLECT)
+            self.pass_.forward(batch, COLLECT._replace(batch=-1 - place))
 
     def true_gradient(self, batch: Batch) -> dict[str, Array]:
         """dLoss/dW summed over the latest batch learned from, by layer: every V is W for once, nothing learns.
@@ -220,6 +238,7 @@ class Network:
                     given, wanted = tuple(state[name].shape), tuple(array.shape)
                     raise RunError(f"the checkpoint's {name!r} is {given}; this network wants {wanted}.")
                 array[...] = self.xp.array(state[name])
+        self.watched = 0.0
         if counters:
             self.batches, self.updates, self.pending = (counters[k] for k in ("batches", "updates", "pending"))
             for unit in self.learners:

@@ -1,4 +1,4 @@
-"""The interfaces everything is made of, and the Node that holds a weight array and its four choices.
+"""The interfaces everything is made of.
 
 Two lists meet in one place. What a *network* is made of (maps, units, passes, losses) knows how to go
 forward and how to carry an error back through *a* V; what a *rule* is made of (channels, norms,
@@ -108,7 +108,8 @@ class Channel(Protocol):
     """How errors come back: makes V from W, and carries an error through it.
 
     Claims, as class attributes, that the contract checks: ``exact_gradient`` (V is W), ``signs_agree``
-    (sign V = sign W wherever V is not 0), ``fixed`` (V never changes).
+    (sign V = sign W wherever V is not 0), ``fixed`` (V never changes). ``redraws``: V changes at every update, also
+    where the layer is clamped.
     """
 
     def init(self, map: Map, W: Array, top: int, stream: Stream) -> State:
@@ -213,7 +214,12 @@ Learn = Callable[[Any, Local], None]  # (the unit that saw it, what it saw)
 
 
 class Unit(Protocol):
-    """One stop of a pass: a Node, a norm site, an activation, a pool, or a block walking its own units."""
+    """One stop of a pass: a Node, a norm site, an activation, a pool, or a block walking its own units.
+
+    Claims, as class attributes, absent meaning no: ``holds_weights`` (there are weights inside: ``back`` is called even
+    where no error arrives, with None) · ``gives_fresh`` (what ``forward`` returns is nobody else's, so the next unit
+    may write into it) · ``spares_error`` (``back`` leaves dy as it was; any other unit may write into it).
+    """
 
     def wire(self, below: bool) -> bool:
         """Told at build whether anybody below wants the error; says whether anybody here or below does."""

@@ -324,6 +324,7 @@ class Chain:
 
     units: list[Any] = field(default_factory=list)
     listened: list[bool] = field(default_factory=list)
+    weighted: list[bool] = field(default_factory=list)
     holds_weights = True
 
     @property
@@ -334,8 +335,9 @@ class Chain:
 
     def wire(self, below: bool) -> bool:
         """Tells every unit whether anybody below it wants the error."""
-        self.listened = []
+        self.listened, self.weighted = [], []
         for unit in self.units:
+            self.weighted.append(getattr(unit, "holds_weights", False))
             self.listened.append(below)
             below = unit.wire(below)
         return below
@@ -351,9 +353,10 @@ class Chain:
 
     def back(self, dy: Array | None, cache: list[Any], top: Array, learn: Learn) -> Array | None:
         """Backwards through all units, freeing the tape; where nobody below listens the error stops."""
-        for unit, listened in zip(reversed(self.units), reversed(self.listened), strict=True):
+        way = zip(reversed(self.units), reversed(self.listened), reversed(self.weighted), strict=True)
+        for unit, listened, weighted in way:
             visit = cache.pop()
-            if unit.holds_weights:
+            if weighted:
                 dy = unit.back(dy, visit, top, learn)
             elif dy is not None:
                 dy = unit.back(dy, visit, top, learn) if listened else None

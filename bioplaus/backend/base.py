@@ -64,6 +64,10 @@ class Backend(ABC):
         """Integers as floats of the backend's dtype."""
 
     @abstractmethod
+    def whole(self, x: Array) -> Array:
+        """Whole numbers as int64."""
+
+    @abstractmethod
     def take(self, x: Array, rows: Array) -> Array:
         """x[rows] along the first axis; rows int64 on the device."""
 

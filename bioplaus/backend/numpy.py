@@ -91,6 +91,10 @@ class NumPy(Backend):
         """Integers as floats."""
         return x.astype(self.dtype)
 
+    def whole(self, x: Array) -> Array:
+        """To int64."""
+        return x.astype(self.np.int64)
+
     def take(self, x: Array, rows: Array) -> Array:
         """x[rows], in the same memory order."""
         return _channels_first(x.transpose(0, 2, 3, 1)[rows]) if x.ndim == 4 else x[rows]

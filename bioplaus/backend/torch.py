@@ -97,6 +97,10 @@ class Torch(Backend):
         """To the backend's dtype."""
         return x.to(self._dtype)
 
+    def whole(self, x: Array) -> Array:
+        """To int64."""
+        return x.to(torch.int64)
+
     def take(self, x: Array, rows: Array) -> Array:
         """x[rows]; maps as the channels-last rows they are stored as."""
         if x.dim() == 4:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from bioplaus.cli.options import DATA_DIR
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR
 
 
 @click.command(short_help="Score the network of a run.")
@@ -15,11 +15,12 @@ from bioplaus.cli.options import DATA_DIR
 @click.option("--dataset", metavar="D", help="Another data set of the same shape and classes.")
 @DATA_DIR
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(run: str, dataset: str | None, data_dir: str | None, as_json: bool) -> None:
+@ALLOW_CODE
+def command(run: str, dataset: str | None, data_dir: str | None, as_json: bool, allow_code: bool) -> None:
     """Loss and error of the network of RUN at its last checkpoint, split by split."""
     from bioplaus.train import run as training
 
-    scores = training.evaluate(run, dataset=dataset, data_dir=data_dir)
+    scores = training.evaluate(run, dataset=dataset, data_dir=data_dir, allow_code=allow_code)
     if as_json:
         click.echo(json.dumps({name: asdict(score) for name, score in scores.items()}))
         return

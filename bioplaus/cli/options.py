@@ -21,6 +21,9 @@ DATA_DIR = click.option(
 )
 
 
+ALLOW_CODE = click.option("--allow-code", is_flag=True, help="Let files name code, as ./my_rule.py:MyRule.")
+
+
 def OUTPUT(function: F) -> F:
     """--quiet and --json."""
     function = click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch.")(function)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -144,14 +144,21 @@ def layers(session: Session) -> tuple[list[str], list[list[str]], list[str]]:
 
 def _said(spec: Any) -> str:
     """A part as one would say it: ``bm1 (rate 5e-05, momentum 0.9)``."""
-    if isinstance(spec, list):
-        return " → ".join(link if isinstance(link, str) else _said(link) for link in spec)
+    if isinstance(spec, list | tuple):
+        return " → ".join(link if isinstance(link, str) else _linked(link) for link in spec)
     rest = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in spec.items()
         if key != "recipe"
     )
     return f"{spec['recipe']} ({rest})" if rest else str(spec["recipe"])
+
+
+def _linked(link: Mapping[str, Any]) -> str:
+    """One link of a list, as one would say it: ``momentum 0.9``."""
+    if "recipe" in link:
+        return _said(link)
+    return ", ".join(key if value is None else f"{key} {value}" for key, value in link.items())
 
 
 def listener(*, quiet: bool, as_json: bool) -> Watching:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bioplaus.cli.options import DATA_DIR, OUTPUT, limit_threads, stop_on_signal, warnings_on_one_line
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, OUTPUT, limit_threads, stop_on_signal, warnings_on_one_line
 
 
 @click.command(short_help="Go on from the last checkpoint of a run.")
@@ -14,7 +14,8 @@ from bioplaus.cli.options import DATA_DIR, OUTPUT, limit_threads, stop_on_signal
 @click.option("--epochs", type=click.IntRange(1), metavar="E", help="Train on to so many epochs in all.")
 @DATA_DIR
 @OUTPUT
-def command(run: str, epochs: int | None, data_dir: str | None, quiet: bool, as_json: bool) -> None:
+@ALLOW_CODE
+def command(run: str, epochs: int | None, data_dir: str | None, quiet: bool, as_json: bool, allow_code: bool) -> None:
     """Go on with RUN (a run folder or its log), to the bit what an uninterrupted run gives."""
     limit_threads(written_in=(Path(run) if Path(run).is_dir() else Path(run).parent) / "config.yaml")
     from bioplaus.cli.progress import listener
@@ -27,5 +28,11 @@ def command(run: str, epochs: int | None, data_dir: str | None, quiet: bool, as_
     watching = listener(quiet=quiet, as_json=as_json)
     with stop_on_signal() as stopping, warnings_on_one_line(), watching:
         training.resume(
-            run, epochs=epochs, data_dir=data_dir, listeners=(watching,), begin=watching.begin, stopping=stopping
+            run,
+            epochs=epochs,
+            data_dir=data_dir,
+            allow_code=allow_code,
+            listeners=(watching,),
+            begin=watching.begin,
+            stopping=stopping,
         )

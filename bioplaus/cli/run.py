@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bioplaus.cli.options import DATA_DIR, OUTPUT, limit_threads, stop_on_signal
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, OUTPUT, limit_threads, stop_on_signal
 
 
 @click.command(short_help="Train a network by a rule on a data set; write one run folder.")
@@ -27,7 +27,7 @@ from bioplaus.cli.options import DATA_DIR, OUTPUT, limit_threads, stop_on_signal
 @DATA_DIR
 @click.option("--out", metavar="DIR", help="The run folder; runs/<date>-<rule>-... where left out.")
 @OUTPUT
-@click.option("--allow-code", is_flag=True, help="Let files name code, as ./my_rule.py:MyRule.")
+@ALLOW_CODE
 def command(
     rule: str,
     dataset: str | None,

@@ -17,7 +17,7 @@ from bioplaus.config.text import Document, Keys
 from bioplaus.errors import ConfigError, nearest
 
 _FLAGS: dict[str, Keys] = {
-    name: (name,) for name in ("network", "dataset", "backend", "device", "dtype", "threads", "seed")
+    name: (name,) for name in ("network", "dataset", "backend", "device", "dtype", "threads", "seed", "initial")
 } | {"epochs": ("training", "epochs")}
 _DATA_FILES = (".npz", ".h5", ".hdf5")
 

@@ -71,6 +71,8 @@ def size(value: int | str, classes: int) -> int:
         raise ConfigError(f"given {written(value)}, {WANTED_SIZE}")
     alone, least, beside = match.groups()
     if least is None:
+        if alone is not None and int(alone) == 0:
+            raise ConfigError(f"given {written(value)}, {WANTED_SIZE}")
         return int(alone or 1) * classes
     return max(int(least), int(beside or 1) * classes)
 

@@ -188,11 +188,11 @@ class Settings(Strict):
     device: str = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     threads: Count | None = None
+    initial: str | None = Field(default=None, description="a run whose weights to start from")
     seed: Seed = 0
     defaults: Defaults = Defaults()
     training: Training = Training()
     record: Record = Record()
-    losses: dict[str, dict[str, Any]] | None = Field(default=None, description="in the place of the network's loss")
 
 
 class RuleFile(Settings):

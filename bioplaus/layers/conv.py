@@ -158,7 +158,7 @@ class Conv:
 class ConvTransposed:
     """The adjoint of a convolution as a layer: maps grow by ``stride``.
 
-    ``crop`` is the padding of the convolution it is the adjoint of, ``extra`` how many rows and columns of
+    ``pad`` is the padding of the convolution it is the adjoint of, ``extra`` how many rows and columns of
     the output no window of that convolution would start on (0 up to stride - 1).
     """
 

@@ -24,7 +24,7 @@ class DropoutUnit:
 
     def forward(self, x: Array, at: At) -> tuple[Array, Array]:
         """y and the mask, drawn anew for every batch and visit."""
-        if not at.train:
+        if not (at.train or at.collect):
             return x, None
         mask = self.xp.zeros(x.shape)
         self.xp.uniform(self.stream.at(at.batch, at.visit), mask)

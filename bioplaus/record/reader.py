@@ -116,7 +116,7 @@ class Run:
         return self.array(f"{layer}.W")
 
     def array(self, name: str) -> np.ndarray:
-        """Any array of the last checkpoint by its dotted name, as ``conv1.V``."""
+        """Any array of the last checkpoint by its dotted name, as ``conv1.feedback.V``."""
         if self._folder is None:
             raise RunError(f"{self.path}: a log alone holds no {name!r}. Give the run folder, where checkpoint.h5 is.")
         file = self._folder / "checkpoint.h5"

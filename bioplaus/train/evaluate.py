@@ -33,5 +33,5 @@ def collect(network: Network, feed: Feed, size: int, epoch: int) -> None:
         return
     network.begin_collecting()
     order = feed.training(size, network.stream.at("collect"), epoch)
-    for _, index in zip(range(network.collects), order, strict=False):
-        network.collect(feed.batch(index))
+    for place, index in zip(range(network.collects), order, strict=False):
+        network.collect(feed.batch(index), place)

@@ -152,6 +152,8 @@ class Trainer:
         value, samples = float(loss), self.progress.place * phase.samples_per_batch
         if not math.isfinite(value):
             raise Diverged(batch)
+        if not math.isfinite(float(self.network.watched)):
+            raise Diverged(layer=self.network.nodes[-1].name, what="dW")
         error, rate = 100.0 * float(wrong) / samples, self.rate(phase, batches)
         for listener in self.listeners:
             listener.advanced(self.moment(batches), value / samples, error, rate)

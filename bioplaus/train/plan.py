@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bioplaus.config import Config, where
+from bioplaus.config import Config, Training, where
 from bioplaus.construct import make
 
 
@@ -21,7 +21,11 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs trained alike; ``place`` among the phases and ``first`` epoch count from 0."""
+    """A stretch of epochs trained alike; ``place`` among the phases and ``first`` epoch count from 0.
+
+    Its rate falls as if ``lasting`` epochs had begun at ``since``: its own, or with the phases before it whose schedule
+    it goes on with.
+    """
 
     place: int
     first: int
@@ -29,6 +33,8 @@ class Phase:
     samples_per_batch: int
     batches_per_update: int
     schedule: Schedule
+    since: int
+    lasting: int
 
     @property
     def end(self) -> int:
@@ -36,8 +42,8 @@ class Phase:
         return self.first + self.epochs
 
     def factor(self, epoch: int, place: int, batches: int) -> float:
-        """The schedule's factor at a batch of an epoch; the phase's own epochs and updates count."""
-        done, total = epoch - self.first, self.epochs
+        """The schedule's factor at a batch of an epoch; counted from where its schedule began."""
+        done, total = epoch - self.since, self.lasting
         if self.schedule.by == "updates":
             done, total = (
                 (done * batches + place) // self.batches_per_update,
@@ -50,6 +56,7 @@ def phases(config: Config) -> list[Phase]:
     """The phases of a training, one after another."""
     made: list[Phase] = []
     training = config.training
+    spans = schedule_spans(training)
     for place, phase in enumerate(training.timeline()):
         own = training.phases and training.phases[place].rate is not None
         written = where(config, f"training.phases.{place}.rate" if own else "training.rate")
@@ -62,9 +69,23 @@ def phases(config: Config) -> list[Phase]:
                 samples_per_batch=phase.samples_per_batch,
                 batches_per_update=phase.batches_per_update,
                 schedule=make("schedule", phase.rate, written, allow_code=True),
+                since=spans[place][0],
+                lasting=spans[place][1],
             )
         )
     return made
+
+
+def schedule_spans(training: Training) -> list[tuple[int, int]]:
+    """(first epoch, epochs) of the schedule each phase follows: one that writes no rate goes on with the last one."""
+    timeline = training.timeline()
+    starts: list[int] = []
+    at = 0
+    for phase, written in zip(timeline, training.phases or timeline, strict=True):
+        starts.append(at if not starts or written.rate is not None else starts[-1])
+        at += phase.epochs or 0
+    ends = [next((later for later in starts[i:] if later > start), at) for i, start in enumerate(starts)]
+    return [(start, end - start) for start, end in zip(starts, ends, strict=True)]
 
 
 def phase_of(phases: Sequence[Phase], epoch: int) -> Phase:

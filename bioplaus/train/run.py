@@ -52,25 +52,35 @@ def run(
     """
     directory = None if data_dir is None else Path(data_dir)
     settings, source = sessions.configure(
-        rule, dataset=dataset, network=network, data_dir=directory, sets=sets, allow_code=allow_code, **flags
+        rule,
+        dataset=dataset,
+        network=network,
+        data_dir=directory,
+        sets=sets,
+        allow_code=allow_code,
+        initial=None if initial is None else str(Path(initial).resolve()),
+        **flags,
     )
     session = sessions.prepare(settings, source, data_dir=directory)
-    sessions.start(session, out, initial)
+    sessions.start(session, out)
     return _complete(session, listeners, begin, stopping)
 
 
 def resume(
     run: str | Path,
     *,
+    dataset: Any = None,
     epochs: int | None = None,
     data_dir: str | Path | None = None,
+    allow_code: bool = False,
     listeners: Sequence[Listener] = (),
     begin: Callable[[Session], None] = lambda session: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Go on from the last checkpoint of a run, to the bit what an uninterrupted one gives.
 
-    ``epochs`` trains on to so many epochs in all; a run that is complete without is opened as it is.
+    ``epochs`` trains on to so many epochs in all; a run that is complete without is opened as it is. ``dataset`` are
+    the arrays of a run on arrays from memory. ``allow_code`` lets the run's config run the code files it names.
 
     Raises
     ------
@@ -78,7 +88,8 @@ def resume(
     """
     if complete(run, epochs):
         return open_run(run)
-    session = sessions.reopen(run, epochs=epochs, data_dir=None if data_dir is None else Path(data_dir))
+    directory = None if data_dir is None else Path(data_dir)
+    session = sessions.reopen(run, dataset=dataset, epochs=epochs, data_dir=directory, allow_code=allow_code)
     return _complete(session, listeners, begin, stopping)
 
 
@@ -88,9 +99,12 @@ def complete(run: str | Path, epochs: int | None = None) -> bool:
     return folder.status == "finished" and (epochs is None or open_run(run).summary["epochs"] >= epochs)
 
 
-def evaluate(run: str | Path, *, dataset: Any = None, data_dir: str | Path | None = None) -> dict[str, Score]:
+def evaluate(
+    run: str | Path, *, dataset: Any = None, data_dir: str | Path | None = None, allow_code: bool = False
+) -> dict[str, Score]:
     """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given."""
-    session = sessions.reread(run, dataset=dataset, data_dir=None if data_dir is None else Path(data_dir))
+    directory = None if data_dir is None else Path(data_dir)
+    session = sessions.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code)
     size = session.phases[-1].samples_per_batch
     if session.progress.place:  # stopped within an epoch: the statistics for testing are the last epoch's
         scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from bioplaus import assemble, config, data
 from bioplaus.data import Dataset, Preprocess
-from bioplaus.errors import ConfigError, NonFinite, RunError, RunFailed, Stopped
+from bioplaus.errors import ConfigError, DataError, NonFinite, RunError, RunFailed, ShapeError, Stopped, UserError
 from bioplaus.network import Network
 from bioplaus.record import RunFolder, checkpoint, open_run
 from bioplaus.train.feed import Feed
@@ -26,6 +27,7 @@ from bioplaus.train.recorder import Recorder
 from bioplaus.train.suspicious import Suspicious
 
 LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
+OWN_ARRAYS = "arrays"  # what a config calls data that were handed over in Python
 PROBE = 100  # samples of the probe batch
 
 
@@ -221,7 +223,23 @@ def prepare(settings: config.Config, source: Any, *, data_dir: Path | None = Non
     )
     settings = settings.model_copy(update={"backend": xp.name, "device": xp.device, "threads": xp.threads})
     network = assemble.assembled(settings, classes=dataset.classes, xp=xp)
+    _fits(settings, network, dataset.classes)
     return Session(settings, dataset, preprocess, network)
+
+
+def _fits(settings: config.Config, network: Network, classes: int) -> None:
+    """Whether the network scores the data's classes, and has places for the norm the rule asks for."""
+    name = settings.network.name
+    if network.output != (classes,):
+        raise ShapeError(
+            f"network {name!r} ends in samples of shape {network.output}, the data set has {classes} classes. "
+            "Let its last layer be {dense: classes}."
+        )
+    if settings.defaults.norm["recipe"] != "none" and not network.norms:
+        raise ConfigError(
+            f"{config.where(settings, 'defaults.norm')}: network {name!r} has no place for a norm. "
+            "Put `norm` after its weight layers, or set defaults.norm to none."
+        )
 
 
 def _aside(validation: float | None) -> int | float | None:
@@ -247,13 +265,15 @@ def configure(
     arrays = tuple(dataset) if isinstance(dataset, tuple | list) else None
 
     def preset(name: str) -> dict[str, Any]:
+        if name == OWN_ARRAYS and arrays is None:
+            return {}
         found = data.find(name if arrays is None else arrays, data_dir=data_dir, allow_code=allow_code)
         return {**({"network": found.network} if found.network else {}), **found.preset}
 
     settings = config.load(
         rule,
         network=network,
-        dataset=dataset if arrays is None else "arrays",
+        dataset=dataset if arrays is None else OWN_ARRAYS,
         sets=sets,
         flags=flags,
         preset=preset,
@@ -261,24 +281,28 @@ def configure(
     )
     if settings.dataset is None:
         raise ConfigError("no data set: name one, as in --dataset digits.")
+    if settings.dataset == OWN_ARRAYS and arrays is None:
+        raise DataError("the run used arrays from memory. Hand them over again: dataset=(X, y, X_test, y_test).")
     named = settings.dataset if arrays is None else arrays
     source = data.find(named, data_dir=data_dir, options=settings.data.options(), allow_code=allow_code)
     return settings, source
 
 
-def folder_name(settings: config.Config, dataset: str) -> str:
-    """runs/<date>-<rule>-<network>-<dataset>-s<seed>."""
+def free_folder(settings: config.Config, dataset: str) -> Path:
+    """runs/<date>-<rule>-<network>-<dataset>-s<seed>, numbered where there is one from the same second."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"runs/{stamp}-{settings.rule}-{settings.network.name}-{dataset}-s{settings.seed}"
+    name = f"{stamp}-{settings.rule}-{settings.network.name}-{dataset}-s{settings.seed}"
+    names = (Path("runs", name if i == 1 else f"{name}-{i}") for i in count(1))
+    return next(path for path in names if not path.exists())
 
 
-def start(session: Session, out: str | Path | None, initial: str | Path | None = None) -> None:
-    """Make the run folder; ``initial`` is a run whose weights to start from."""
-    if initial is not None:
-        take_weights(session.network, initial)
+def start(session: Session, out: str | Path | None) -> None:
+    """Make the run folder, with fresh weights or those of the run the config starts from."""
+    if session.config.initial is not None:
+        take_weights(session.network, session.config.initial)
     session.relink(session.phases[0])
     session.folder = RunFolder.create(
-        Path(out or folder_name(session.config, session.dataset.name)),
+        Path(out) if out else free_folder(session.config, session.dataset.name),
         config.dump(session.config),
         session.attributes(),
         session.host_state(),
@@ -334,13 +358,26 @@ def complete(session: Session) -> None:
             with suppress(RunFailed):  # the disk may be why it failed
                 folder.end("failed")
             raise type(error)(f"{error} Log: {folder.path}") from error
+        except UserError:
+            raise
+        except Exception:  # a part of the user's own broke: the run has failed, and its traceback is theirs to see
+            with suppress(RunFailed):
+                folder.end("failed")
+            raise
         if not done:
             folder.end("stopped")
             raise Stopped(f"stopped after update {session.network.updates}. Go on with: bioplaus resume {folder.path}")
         folder.finish(session.summary())
 
 
-def reopen(run: str | Path, *, epochs: int | None = None, data_dir: Path | None = None) -> Session:
+def reopen(
+    run: str | Path,
+    *,
+    dataset: Any = None,
+    epochs: int | None = None,
+    data_dir: Path | None = None,
+    allow_code: bool = False,
+) -> Session:
     """A session at the last checkpoint of a run, ready to go on. Warns where libraries have changed since.
 
     Raises
@@ -349,7 +386,7 @@ def reopen(run: str | Path, *, epochs: int | None = None, data_dir: Path | None 
     """
     folder = RunFolder.open(run)
     _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
-    session = _at(folder, state, meta, epochs=epochs, data_dir=data_dir)
+    session = _at(folder, state, meta, dataset=dataset, epochs=epochs, data_dir=data_dir, allow_code=allow_code)
     done = session.progress.epoch
     if epochs is not None and epochs < done:
         raise RunError(f"{folder.path}: {done} epochs are done, {epochs} asked. Give a larger --epochs.")
@@ -369,11 +406,11 @@ def reopen(run: str | Path, *, epochs: int | None = None, data_dir: Path | None 
     return session
 
 
-def reread(run: str | Path, *, dataset: Any = None, data_dir: Path | None = None) -> Session:
+def reread(run: str | Path, *, dataset: Any = None, data_dir: Path | None = None, allow_code: bool = False) -> Session:
     """A session with the network of a run's last checkpoint; the folder is only read."""
     folder = RunFolder.open(run)
     _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
-    return _at(folder, state, meta, dataset=dataset, data_dir=data_dir)
+    return _at(folder, state, meta, dataset=dataset, data_dir=data_dir, allow_code=allow_code)
 
 
 def _at(
@@ -384,10 +421,11 @@ def _at(
     dataset: Any = None,
     epochs: int | None = None,
     data_dir: Path | None = None,
+    allow_code: bool = False,
 ) -> Session:
     planned = meta.get("epochs") if epochs is None else epochs  # a run trained on has more than its config says
     settings, source = configure(
-        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=True, epochs=planned
+        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=allow_code, epochs=planned
     )
     session = prepare(settings, source, data_dir=data_dir)
     session.load(state, meta)

@@ -26,15 +26,17 @@ class Suspicious(Listener):
         self.blown: list[str] = []
 
     def updating(self, network: Network, batch: Batch, moment: Moment) -> None:
-        """Which dW are not finite; a rule that looks at signs alone survives some."""
+        """Which dW are not finite, before an update takes their signs."""
         self.blown = [node.name for node in network.nodes if node.keep and not _finite(network, node.weights.dW)]
 
     def updated(self, network: Network, batch: Batch, moment: Moment) -> None:
         """Whether all weights are."""
+        if self.blown:
+            raise Diverged(layer=self.blown[-1], what="dW")
         units: list[Node | GainBias] = [*network.nodes, *network.gains]
         for unit in units:
             if not all(_finite(network, parameter.W) for parameter in unit.arrays()):
-                raise Diverged(layer=self.blown[-1], what="dW") if self.blown else Diverged(layer=unit.name, what="W")
+                raise Diverged(layer=unit.name, what="W")
 
 
 def _finite(network: Network, a: Array) -> bool:

@@ -44,7 +44,7 @@ def test_lines(program):
         ["fc1", "128×64", "usf", "batch"],
         ["fc2", "64×10", "usf", "none"],
     ]
-    assert re.fullmatch(r"every layer: update bm1 \(rate 5e-05, momentum .*\)", lines[7])
+    assert re.fullmatch(r"every layer: update bm1 \(rate 0.0002, momentum .*\)", lines[7])
     assert [line.split() for line in lines[8:10]] == [["plasticity", "error"], ["pruning", "none"]]
     assert lines[10] == f"log: {program.folder / 'run'}"
     row = json.loads((program.folder / "run" / "metrics.jsonl").read_text().splitlines()[1])
@@ -185,3 +185,10 @@ def test_where_the_folder_goes(program):
     (made,) = (program.folder / "runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-usf_bn_bm-digits_net-digits-s7", made.name)
     assert isinstance(made, Path) and not list(program.folder.glob(".*"))
+
+
+def test_an_update_written_as_links_is_said(program):
+    """The layers' table says a list of links too."""
+    done = program(*RUN, "--set", "defaults.update=[sign, {decay: 0.05}, {momentum: 0.9}, {rate: 2.0e-4}]")
+    assert (done.code, done.err) == (0, "")
+    assert "every layer: update sign → decay 0.05 → momentum 0.9 → rate 0.0002" in done.out

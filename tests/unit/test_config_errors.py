@@ -56,7 +56,6 @@ RULES = {
     "record: {norm: 50}": "r.yaml:1: record.norm: given 50, wanted 'N updates', 'N epochs', or off.",
     "record: {norm: 0 updates}": "r.yaml:1: record.norm: given '0 updates', wanted 'N updates', 'N epochs', or off.",
     "record: {norm: 5 days}": "r.yaml:1: record.norm: given '5 days', wanted 'N updates', 'N epochs', or off.",
-    "losses: [a]": "r.yaml:1: losses: given a list, wanted a mapping.",
     "layers: 3": "r.yaml:1: layers: given 3, wanted a mapping from layers to choices, such as {conv1: {norm: none}}.",
     "layers: [conv1]": "r.yaml:1: layers.0: given 'conv1', wanted a mapping from layers to choices,",
     "layers: {conv1: none}": "r.yaml:1: layers.conv1: given 'none', wanted a mapping.",

@@ -149,7 +149,6 @@ def test_settings_reach_every_part_of_a_rule():
         "data.classes=[cat, dog]",
         "training.rate.factor=0.5",
         "training.clip=null",
-        "losses={a: {weight: 2}}",
     ]
     loaded = config.load("usf_bn_bm", network="resnet20", sets=given)
     chosen = config.choices(loaded, ["conv1", "s1b1.conv2", "fc"])
@@ -159,7 +158,6 @@ def test_settings_reach_every_part_of_a_rule():
     assert (loaded.record.weights, loaded.record.norm, loaded.data.validation) == (Every(1, "epoch"), None, 0.1)
     assert loaded.data.options() == {"classes": ["cat", "dog"]}
     assert loaded.training.rate == {"recipe": "steps", "after": [50, 60], "factor": 0.5}
-    assert loaded.losses == {"a": {"weight": 2}}
 
 
 def test_phases_fill_in_what_they_leave_out():

@@ -147,7 +147,6 @@ def test_odd_settings_survive_being_written_out(tmp_path):
         "record.norm=off",
         "record.weights=3 epochs",
         "data={validation: 500, classes: [Ägypten, 'no', 'null'], split_seed: 4}",
-        "losses={a: {weight: 1.0, on: labelled, none: null}}",
         "rule=ünï code",
         "defaults.norm={recipe: lp, p: 3, ref: {recipe: x, axes: [0, 2]}}",
         "defaults.norm={text: 'a: b # c', empty: '', off: off, null: ~}",
@@ -174,7 +173,7 @@ def test_the_schema_lists_what_may_be_written(kind):
     keys = set(schema["properties"])
     for name in config.shipped(kind):
         assert set(YAML(typ="safe", pure=True).load(config.find(kind, name).read_text())) <= keys
-    for key in keys - {"rule", "from", "network", "losses", "dataset", "threads"}:
+    for key in keys - {"rule", "from", "network", "dataset", "threads"}:
         with pytest.raises(ConfigError):
             config.load(
                 {key: object()} if kind == "rule" else {}, network={key: object()} if kind != "rule" else "lenet"
