@@ -295,3 +295,17 @@ def test_what_becomes_of_an_error_on_its_way_down(engine, channel):
         found = np.mean(values, 0)
         assert found[0] == pytest.approx(angle, abs=0.03), name
         assert found[1] == pytest.approx(ratio, rel=0.15), name
+
+
+@on_each
+def test_redrawn_feedback_is_redrawn_for_a_clamped_layer_too(engine, on, rng):
+    """The layers below a clamped one get another V at every update, as its rule says."""
+    stack = [{"h": {"dense": 8}}, "relu", {"out": {"dense": 3}}]
+    net = engine.net(stack, (5,), on=on, defaults={"channel": "brsf"}, layers={"out": {"plasticity": "none"}})
+    node = net.nodes[1]
+    W, V = net.xp.host(node.W), net.xp.host(node.V)
+    net.accumulate(engine.batch(net, rng.standard_normal((8, 5)), rng.integers(0, 3, 8)))
+    net.update()
+    np.testing.assert_array_equal(net.xp.host(node.W), W)
+    assert not np.array_equal(net.xp.host(node.V), V)
+    np.testing.assert_array_equal(np.sign(net.xp.host(node.V)), np.sign(W))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import kurtosis
 
+from bioplaus.config.schema import Record
 from bioplaus.errors import ConfigError, RunError
 from bioplaus.parts import LOOK, At
+from bioplaus.record import Log
+from bioplaus.train.recorder import Recorder
 
 on_each = pytest.mark.parametrize("on", ["numpy", "torch"])
 LAYERS = [
@@ -227,3 +231,23 @@ def test_every_dropout_draws_for_itself_and_anew_for_every_batch(engine, on):
     assert set(np.unique(masks[0])) == {0.0, 1 / 0.7}
     assert abs((masks[0] == 0).mean() - 0.3) < 3 * np.sqrt(0.3 * 0.7 / masks[0].size)
     np.testing.assert_array_equal(net.xp.host(dropouts[0].forward(ones, At(train=False))[0]), 1.0)
+
+
+@on_each
+def test_what_is_recorded_of_activity_is_what_scipy_says(engine, on, rng):
+    """Mean, deviation, kurtosis and silence of every unit, over samples and places."""
+    net = engine.net(LAYERS, SHAPE, on=on)
+    probe = engine.batch(net, rng.standard_normal((40, *SHAPE)), rng.integers(0, 3, 40))
+    with net.watching() as seen, net.xp.scope():
+        net.pass_.forward(probe, LOOK)
+    y = net.xp.host(seen["c"]).transpose(1, 0, 2, 3).reshape(3, -1)
+    recorder = Recorder(Log(), Record(), probe, lambda batch: {})
+    recorder.activity(net, 7)
+    recorder.flush(net.xp)
+    row = {name: column[0] for name, column in recorder.log.fresh()["layers/c/activity"].items()}
+    assert row["step"] == 7
+    np.testing.assert_allclose(row["mean"], y.mean(1), rtol=1e-10)
+    np.testing.assert_allclose(row["std"], y.std(1), rtol=1e-10)
+    np.testing.assert_allclose(row["kurtosis"], kurtosis(y, axis=1, fisher=False), rtol=1e-9)
+    np.testing.assert_allclose(row["sparsity"], (y == 0).mean(1), rtol=1e-12)
+    assert 0 < row["sparsity"].min() < 1
