@@ -22,6 +22,10 @@ class BatchNorm:
     affine: bool = False
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        if not self.eps > 0.0:
+            raise ValueError(f"eps is {self.eps}; wanted a number above 0")
+
     @property
     def removes_bias(self) -> bool:
         """The mean is taken away, so a bias before the norm would do nothing."""

@@ -27,6 +27,7 @@ from bioplaus.train.recorder import Recorder
 from bioplaus.train.suspicious import Suspicious
 
 LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
+MEAN, SCALE = "data.mean", "data.scale"  # names in a checkpoint
 OWN_ARRAYS = "arrays"  # what a config calls data that were handed over in Python
 PROBE = 100  # samples of the probe batch
 
@@ -131,8 +132,9 @@ class Session:
         return f"channel {chosen['channel']['recipe']}, norm {norm}, rate {rate:g}"
 
     def host_state(self) -> dict[str, Any]:
-        """Every array a checkpoint holds."""
-        return {name: self.network.xp.host(value) for name, value in self.network.state.items()}
+        """Every array a checkpoint holds: the network's, and what was fitted to the training samples."""
+        arrays = {name: self.network.xp.host(value) for name, value in self.network.state.items()}
+        return arrays | {MEAN: self.preprocess.mean, SCALE: np.array(self.preprocess.scale)}
 
     def meta(self) -> dict[str, Any]:
         """What a checkpoint holds beside the arrays."""
@@ -205,10 +207,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def prepare(settings: config.Config, source: Any, *, data_dir: Path | None = None) -> Session:
+def prepare(
+    settings: config.Config, source: Any, *, data_dir: Path | None = None, fitted: Preprocess | None = None
+) -> Session:
     """Data, backend and network of a config; nothing written.
 
-    ``source`` is what ``data.find`` gave.
+    ``source`` is what ``data.find`` gave; ``fitted`` what was fitted to other data, which these are then seen through.
     """
     dataset = data.load(
         source,
@@ -217,14 +221,15 @@ def prepare(settings: config.Config, source: Any, *, data_dir: Path | None = Non
         validation=_aside(settings.data.validation),
         seed=settings.seed,
     )
-    dataset, preprocess = data.fit(settings.data.preprocess, dataset)
+    if fitted is None:
+        dataset, fitted = data.fit(settings.data.preprocess, dataset)
     xp = assemble.array_library(
         settings.backend, device=settings.device, dtype=settings.dtype, threads=settings.threads
     )
     settings = settings.model_copy(update={"backend": xp.name, "device": xp.device, "threads": xp.threads})
     network = assemble.assembled(settings, classes=dataset.classes, xp=xp)
     _fits(settings, network, dataset.classes)
-    return Session(settings, dataset, preprocess, network)
+    return Session(settings, dataset, fitted, network)
 
 
 def _fits(settings: config.Config, network: Network, classes: int) -> None:
@@ -335,7 +340,7 @@ def take_weights(network: Network, run: str | Path) -> None:
 
 
 def _is_taken(name: str) -> bool:
-    return ".update." not in name and ".feedback." not in name and not name.endswith(".dW")
+    return name not in (MEAN, SCALE) and not (".update." in name or ".feedback." in name or name.endswith(".dW"))
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -410,7 +415,8 @@ def reread(run: str | Path, *, dataset: Any = None, data_dir: Path | None = None
     """A session with the network of a run's last checkpoint; the folder is only read."""
     folder = RunFolder.open(run)
     _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
-    return _at(folder, state, meta, dataset=dataset, data_dir=data_dir, allow_code=allow_code)
+    other = dataset is not None
+    return _at(folder, state, meta, dataset=dataset, other=other, data_dir=data_dir, allow_code=allow_code)
 
 
 def _at(
@@ -419,6 +425,7 @@ def _at(
     meta: Mapping[str, Any],
     *,
     dataset: Any = None,
+    other: bool = False,
     epochs: int | None = None,
     data_dir: Path | None = None,
     allow_code: bool = False,
@@ -427,6 +434,11 @@ def _at(
     settings, source = configure(
         folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=allow_code, epochs=planned
     )
-    session = prepare(settings, source, data_dir=data_dir)
+    fitted = None
+    if other and MEAN in state:  # other data are seen as the run saw its own
+        if settings.data.preprocess == "whiten":
+            raise DataError(f"{folder.path}: whitening was fitted to the run's own data; no other data can be scored.")
+        fitted = Preprocess(state[MEAN], float(state[SCALE]))
+    session = prepare(settings, source, data_dir=data_dir, fitted=fitted)
     session.load(state, meta)
     return session
