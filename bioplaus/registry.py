@@ -73,6 +73,8 @@ def get(kind: str, name: str, *, allow_code: bool = False) -> Any:
         if not allow_code:
             raise PartError(f"{KINDS[kind]} {name!r} runs code that is not an installed part. Allow it: --allow-code.")
         return _referred(kind, name)
+    if name == "none" and kind in OPTIONAL:
+        raise PartError(f"{KINDS[kind]} 'none' is the absence of one: there is no part to load. Write {kind}: none.")
     entries = _installed(tuple(sys.path))[kind].get(name, [])
     if not entries:
         known = [*names(kind), *(["none"] if kind in OPTIONAL else [])]
