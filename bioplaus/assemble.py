@@ -115,12 +115,11 @@ class _Builder:
                 stream = self.stream.at("feedback", unit.name, 0)
                 unit.feedback = unit.channel.init(unit.map, unit.W, shape[0], stream)
         loss = make("loss", config.network.loss, "loss", allow_code=True)
-        kind = registry.get("pass", config.network.pass_["recipe"])
         training = config.training
         return Network(
             xp,
             units,
-            kind(root),
+            make("pass", {**config.network.pass_, "root": root}, "pass", allow_code=True),
             loss,
             self.stream,
             reduction=training.reduction,

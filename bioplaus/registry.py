@@ -91,10 +91,10 @@ def get(kind: str, name: str, *, allow_code: bool = False) -> Any:
 
 
 def origin(kind: str, name: str) -> str:
-    """Where a part comes from: ``bioplaus 0.1.0``, a file, or ``added in this session``; nothing is imported."""
+    """Where a part comes from: ``bioplaus 0.1.0``, a file, or ``added in this program``; nothing is imported."""
     _known(kind)
     if (kind, name) in _added:
-        return "added in this session"
+        return "added in this program"
     return " and ".join(_distribution(entry) for entry in _installed(tuple(sys.path))[kind].get(name, [])) or name
 
 

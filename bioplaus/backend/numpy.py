@@ -55,10 +55,6 @@ class NumPy(Backend):
         """``cpu``."""
         return "cpu"
 
-    def version(self) -> str:
-        """The library's version."""
-        return str(self.np.__version__)
-
     # -- arrays ------------------------------------------------------------------------------
     def scope(self) -> AbstractContextManager[Any]:
         """No warnings about overflow or NaN: the training loop watches for those."""

@@ -57,11 +57,6 @@ class Torch(Backend):
         """``cuda:0`` where there is a GPU, else ``cpu``."""
         return "cuda:0" if torch.cuda.is_available() else "cpu"
 
-    @staticmethod
-    def version() -> str:
-        """The library's version."""
-        return str(torch.__version__)
-
     # -- arrays ------------------------------------------------------------------------------
     def scope(self) -> AbstractContextManager[Any]:
         """Inference mode."""

@@ -32,8 +32,3 @@ class Window:
         """Whether the same padding lies on opposite sides."""
         top, bottom, left, right = self.pad
         return top == bottom and left == right
-
-    @property
-    def is_global(self) -> bool:
-        """Whether one window covers the whole unpadded map."""
-        return self.kernel == self.size and not any(self.pad)

@@ -30,7 +30,6 @@ class Progress:
     place: int = 0
     loss: float = 0.0
     wrong: float = 0.0
-    rows: int = 0
     best: dict[str, Any] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
     train_seconds: float = 0.0

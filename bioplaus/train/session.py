@@ -74,7 +74,7 @@ class Session:
                 return self.find_out()
 
     def trainer(self, *more: Listener, look_every: int = LOOK_EVERY) -> Trainer:
-        """The loop over this session's network and data."""
+        """The loop over the network and the data."""
         assert self.folder is not None
         network = self.network
         probe = self.feeds["train"].batch(self._probe_index())

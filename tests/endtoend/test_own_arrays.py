@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bioplaus
-from bioplaus.errors import DataError, RunError
+from bioplaus.errors import ConfigError, DataError, RunError
 
 NETWORK = {"network": "two", "input": [5], "layers": [{"h": {"dense": 8}}, "relu", {"out": {"dense": "classes"}}]}
 
@@ -60,3 +60,10 @@ def test_two_runs_in_one_second_get_folders_of_their_own(arrays, tmp_path, monke
         bioplaus.run("sgd", dataset=arrays, network=NETWORK, sets=sets, epochs=1, backend="numpy") for _ in range(3)
     ]
     assert len({run.path for run in runs}) == 3
+
+
+def test_a_parameter_that_the_pass_does_not_take_is_refused(arrays, tmp_path):
+    network = NETWORK | {"pass": {"recipe": "feedforward", "readout": 5}}
+    with pytest.raises(ConfigError, match="'feedforward' has no parameter 'readout'"):
+        bioplaus.run("sgd", dataset=arrays, network=network, epochs=1, backend="numpy", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -98,8 +98,7 @@ def test_shipped_rules_name_parts_that_exist_and_parameters_they_take(rule):
 @pytest.mark.parametrize("name", config.shipped("network"))
 def test_shipped_networks_name_parts_that_exist(name):
     network = config.load("sgd", network=name).network
-    make("loss", network.loss)
-    registry.get("pass", network.pass_["recipe"])
+    assert make("loss", network.loss).needs <= registry.get("pass", network.pass_["recipe"]).provides
     for item in config.walk(network.layers):
         if item.kind != "residual":
             sized = {key: config.size(v, 10) if "classes" in str(v) else v for key, v in item.params.items()}

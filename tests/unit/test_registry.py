@@ -125,7 +125,7 @@ def test_added_parts_are_found_listed_and_replaced(nothing_added):
     assert registry.get("channel", "mine") is float
     assert "mine" in registry.names("channel")
     assert "mine" not in registry.names("norm")
-    assert registry.origin("channel", "mine") == "added in this session"
+    assert registry.origin("channel", "mine") == "added in this program"
 
 
 def test_register_gives_the_class_back(nothing_added):
