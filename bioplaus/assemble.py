@@ -103,29 +103,31 @@ class _Builder:
         self.has_gain: set[str] = set()
         self.unnamed: Counter[str] = Counter()
         self.latest: Node | None = None
+        self.visits = 1
+        self.copy = ""
 
     def network(self) -> Network:
         config, xp = self.config, self.xp
-        root, shape = self.chain(config.network.layers, tuple(config.network.input))
+        order = make("pass", config.network.pass_, "pass", allow_code=True)
+        pass_ = order.place(_Site(self, configs.LayerItem("pass", "pass"), None, normalized=False), config.network)
         self.check_norms()
-        root.wire(False)
-        units = list(walk(root))
+        units = list(walk(pass_))[1:]
         for unit in units:
             if isinstance(unit, Node):
                 stream = self.stream.at("feedback", unit.name, 0)
-                unit.feedback = unit.channel.init(unit.map, unit.W, shape[0], stream)
+                unit.feedback = unit.channel.init(unit.map, unit.W, pass_.output[0], stream)
         loss = make("loss", config.network.loss, "loss", allow_code=True)
         training = config.training
         return Network(
             xp,
             units,
-            make("pass", {**config.network.pass_, "root": root}, "pass", allow_code=True),
+            pass_,
             loss,
             self.stream,
             reduction=training.reduction,
             batches_per_update=training.batches_per_update,
             clip=training.clip,
-            output=shape,
+            output=pass_.output,
         )
 
     def check_norms(self) -> None:
@@ -133,7 +135,7 @@ class _Builder:
         for address, override in self.config.layers:
             names = matching(address, self.weighted)
             asked = [name for name in names if "norm" in override and self.choices[name]["norm"]["recipe"] != "none"]
-            if asked and not self.has_norm.intersection(asked):
+            if asked and not {configs.original(name) for name in self.has_norm}.intersection(asked):
                 where = configs.where(self.config, f"layers.{address}.norm")
                 raise ConfigError(
                     f"{where}: network {self.config.network.name!r} has no norm after {', '.join(asked)}. "
@@ -185,8 +187,9 @@ class _Builder:
         return kind if self.unnamed[kind] == 1 else f"{kind}{self.unnamed[kind]}"
 
     def part(self, kind: str, layer: str) -> Any:
-        where = configs.where(self.config, f"layers.{layer}.{kind}")
-        return make(kind, self.choices[layer][kind], where, allow_code=True)
+        name = configs.original(layer)
+        where = configs.where(self.config, f"layers.{name}.{kind}")
+        return make(kind, self.choices[name][kind], where, allow_code=True)
 
     def parameter(self, name: str, value: Array, role: str, chain: tuple[Link, ...]) -> Parameter:
         states = [link.init(self.xp, value) for link in chain[:-1]]
@@ -216,7 +219,9 @@ class _Site:
 
     def __post_init__(self) -> None:
         self.xp = self.builder.xp
-        self.name = self.item.name or (self.open.name if self.open else self.builder.numbered(self.item.kind))
+        copy = f"@{self.builder.copy}" if self.builder.copy else ""
+        own = f"{self.item.name}{copy}" if self.item.name else ""
+        self.name = own or (self.open.name if self.open else self.builder.numbered(self.item.kind))
 
     def node(self, map: Map) -> Unit:
         builder, xp, name = self.builder, self.xp, self.name
@@ -249,7 +254,7 @@ class _Site:
         norm = builder.part("norm", self.open.name)
         if norm is None:
             return None
-        site = NormSite(self.open.name, self.xp, norm, norm.init(self.xp, shape, 1))
+        site = NormSite(self.open.name, self.xp, norm, norm.init(self.xp, shape, builder.visits))
         if not getattr(norm, "affine", False):
             return site
         gain = self.gain_bias(shape)
@@ -270,8 +275,14 @@ class _Site:
         bias = builder.parameter(f"{name}.bias", xp.zeros(ready), "bias", chain)
         return GainBias(name, xp, gain, bias, frozen=layer.plasticity is None)
 
-    def chain(self, items: Sequence[Any], shape: Shape) -> tuple[Unit, Shape]:
-        return self.builder.chain(items, shape)
+    def chain(self, items: Sequence[Any], shape: Shape, visits: int = 1, copy: str = "") -> tuple[Unit, Shape]:
+        builder = self.builder
+        around = builder.visits, builder.copy
+        builder.visits, builder.copy = max(visits, builder.visits), copy or builder.copy
+        try:
+            return builder.chain(items, shape)
+        finally:
+            builder.visits, builder.copy = around
 
     def stream(self, name: str) -> Stream:
         return self.builder.stream.at(name, self.name)

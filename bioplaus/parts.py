@@ -30,6 +30,7 @@ class At(NamedTuple):
     track: bool = True  # may running memories move?
     collect: bool = False  # a pass that only gathers statistics for testing
     batch: int = 0  # how many batches have been learned from: whoever draws per batch draws at this number
+    starts: bool = True  # the samples begin here; False: they go on from the batch before, and so do carried states
 
 
 LEARN = At()
@@ -190,12 +191,15 @@ class Batch:
     """x (N, ...) floats ready for the network, y (N,) labels or (N, ...) targets.
 
     weight (N,) is 1, or 0 for the padding of a last test batch; index the samples' places in the data set.
+    Of sequences, x is (T, N, ...) or (T, N) whole numbers, y and weight (T, N); ``starts`` is False where they go on
+    from the batch before.
     """
 
     x: Array
     y: Array
     weight: Array = None
     index: Any = None
+    starts: bool = True
 
 
 class Loss(Protocol):
@@ -235,6 +239,8 @@ class Pass(Protocol):
     """In which order units run, and back again."""
 
     provides: set[str]
+    units: Sequence[Any]  # everything it runs, for whoever walks
+    output: tuple[int, ...]  # one sample coming out
 
     def forward(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
         """(signals, tape)."""
@@ -258,8 +264,14 @@ class Site(Protocol):
     def norm(self, shape: tuple[int, ...]) -> Unit | None:
         """This layer's norm site, or None where the rule has none here."""
 
-    def chain(self, items: Sequence[Any], shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
-        """Units one after another, for a block; and the shape that comes out."""
+    def chain(
+        self, items: Sequence[Any], shape: tuple[int, ...], visits: int = 1, copy: str = ""
+    ) -> tuple[Unit, tuple[int, ...]]:
+        """Units one after another, for a block or a pass; and the shape that comes out.
+
+        ``visits``: norms inside keep statistics for so many. ``copy`` tells copies of one layer apart: their names
+        become ``conv1@copy``, and all of them have the choices of ``conv1``.
+        """
 
     def stream(self, name: str) -> Stream:
         """Random numbers of this layer's own."""
@@ -270,3 +282,10 @@ class Layer(Protocol):
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit | None, tuple[int, ...]]:
         """(unit, shape of one sample coming out); ShapeError where the shape does not fit."""
+
+
+class Order(Protocol):
+    """What ``pass:`` of a network names: parameters, and how the network's layers become a running pass."""
+
+    def place(self, site: Site, network: Any) -> Pass:
+        """Everything placed and wired; ``network`` lists ``input`` and ``layers`` as read from its file."""

@@ -27,7 +27,7 @@ from bioplaus.construct import make, parameters
 from bioplaus.errors import BioplausError, DataError, PartError, ShapeError
 from bioplaus.layers.conv import ConvMap
 from bioplaus.layers.dense import DenseMap
-from bioplaus.parts import COLLECT, LEARN, LOOK, TEST, Batch, Local, Map, State, Unit
+from bioplaus.parts import COLLECT, LEARN, LOOK, TEST, Batch, Local, Map, State
 from bioplaus.registry import get
 from bioplaus.units import Chain, GainBias, Node, NormSite, Parameter
 
@@ -132,8 +132,6 @@ def _small(hint: Any, where: str) -> Any:
         return [1, 2] if inner and inner[0] in (int, float) else []
     if origin is tuple:
         return [_small(each, where) for each in inner if each is not ...]
-    if hint is Unit:
-        return small_root()
     small = {int: 3, float: 0.5, bool: False, str: "", list: []}
     if hint not in small:
         raise PartError(f"{where} is required and its hint, {hint}, tells no example. Give it a default.")
@@ -200,7 +198,9 @@ class Bench:
         norm = get("norm", "batch")()
         return NormSite(self.name, self.xp, norm, norm.init(self.xp, shape, 1))
 
-    def chain(self, items: Sequence[Any], shape: tuple[int, ...]) -> tuple[Chain, tuple[int, ...]]:
+    def chain(
+        self, items: Sequence[Any], shape: tuple[int, ...], visits: int = 1, copy: str = ""
+    ) -> tuple[Chain, tuple[int, ...]]:
         """Layers one after another."""
         inner, units = Bench(self.xp, self.name), []
         for item in items:
@@ -578,8 +578,10 @@ def check_loss(loss: Any, claims: Claims) -> None:
 
 
 @_contract("pass")
-def check_pass(pass_: Any, claims: Claims) -> None:
-    """It gives the signals it provides, and walks back to the gradient of every weight on its way."""
+def check_pass(order: Any, claims: Claims) -> None:
+    """Placed, it gives the signals it provides, and walks back to the gradient of every weight on its way."""
+    claims.methods(order, "place")
+    pass_ = order.place(Bench(NumPy("float64")), small_network())
     claims.methods(pass_, "forward", "back")
     provides = set(getattr(pass_, "provides", ()))
     claims(provides, "provides names signals")
@@ -597,20 +599,17 @@ def check_pass(pass_: Any, claims: Claims) -> None:
         pass_.back(
             {name: error + 0.0 for name, error in errors.items()}, tape, lambda unit, local: unit.learn(local, 1.0)
         )
-        learners = [each for each in _learners(getattr(pass_, "root", pass_)) if each.keep]
+        learners = [each for each in _learners(pass_) if each.keep]
         claims(learners, "back lets the nodes learn")
         for learner in learners:
             for parameter in learner.parameters():
                 claims(_slopes(xp, scored, parameter.W, parameter.dW), "back gives every weight the derivative")
 
 
-def small_root() -> Chain:
-    """Two dense layers with rectification between them, for samples of 6 numbers: something a pass can walk."""
-    bench = Bench(NumPy("float64"))
+def small_network() -> Any:
+    """Two dense layers with rectification between them, for samples of 6 numbers: something a pass can place."""
     layers = [get("layer", "dense")(5), get("layer", "relu")(), get("layer", "dense")(4)]
-    root, _ = bench.chain(layers, (6,))
-    root.wire(False)
-    return root
+    return types.SimpleNamespace(input=(6,), layers=layers)
 
 
 @_contract("schedule")

@@ -1,6 +1,6 @@
 """YAML in, frozen plain values out: what a run is a function of."""
 
-from bioplaus.config.choices import choices, where
+from bioplaus.config.choices import choices, original, where
 from bioplaus.config.dump import dump
 from bioplaus.config.files import find, shipped
 from bioplaus.config.layers import LayerItem, size, walk
@@ -20,6 +20,7 @@ __all__ = [
     "find",
     "json_schema",
     "load",
+    "original",
     "shipped",
     "size",
     "walk",

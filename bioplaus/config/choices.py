@@ -51,7 +51,12 @@ def matching(address: str, layer_names: Sequence[str]) -> list[str]:
     """The layers an address means: a name, a glob, a dotted path, ``$first``, ``$last`` or ``$hidden``."""
     names = list(layer_names)
     ends = {"$first": names[:1], "$last": names[-1:], "$hidden": names[:-1]}
-    return ends[address] if address in ends else [name for name in names if fnmatchcase(name, address)]
+    return ends[address] if address in ends else [name for name in names if fnmatchcase(original(name), address)]
+
+
+def original(name: str) -> str:
+    """The layer as the network file names it, of a copy of it: ``h1_h1.conv1`` of ``h1_h1.conv1@3``."""
+    return name.partition("@")[0]
 
 
 def where(config: Config, path: str) -> str:

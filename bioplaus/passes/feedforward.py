@@ -7,15 +7,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from bioplaus.backend.base import Array
-from bioplaus.parts import At, Batch, Learn, Unit
+from bioplaus.parts import At, Batch, Learn, Site, Unit
 
 
 @dataclass(frozen=True)
 class Feedforward:
-    """x through every unit in order; the error at the output back through every unit in reverse."""
+    """Every layer in order; errors back through every layer in reverse."""
+
+    def place(self, site: Site, network: Any) -> UpAndBack:
+        """All layers as one chain, which nobody below listens to."""
+        root, output = site.chain(network.layers, tuple(network.input))
+        root.wire(False)
+        return UpAndBack(root, output)
+
+
+@dataclass(frozen=True)
+class UpAndBack:
+    """x through the root; the error at the output back through it."""
 
     root: Unit
+    output: tuple[int, ...]
     provides = {"output"}
+
+    @property
+    def units(self) -> tuple[Unit]:
+        """For whoever walks."""
+        return (self.root,)
 
     def forward(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
         """({"output": (N, outputs)}, tape)."""

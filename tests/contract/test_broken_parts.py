@@ -8,8 +8,8 @@ from bioplaus.backend.numpy import NumPy
 from bioplaus.errors import PartError
 from bioplaus.layers.dense import Dense, DenseMap
 from bioplaus.norms.recipes import batch
-from bioplaus.passes.feedforward import Feedforward
-from bioplaus.testing import check, small_root
+from bioplaus.passes.feedforward import Feedforward, UpAndBack
+from bioplaus.testing import check
 from bioplaus.updates.links import Momentum, Rate, Sign
 
 
@@ -411,13 +411,18 @@ def test_broken_maps(changes, message):
 
 
 def test_a_pass_that_turns_the_error_round_is_found():
-    class Broken(Feedforward):
+    class Turned(UpAndBack):
         def back(self, errors, tape, learn):
             super().back({name: -error for name, error in errors.items()}, tape, learn)
 
-    assert check("pass", Feedforward(small_root()))
+    class Broken(Feedforward):
+        def place(self, site, network):
+            pass_ = super().place(site, network)
+            return Turned(pass_.root, pass_.output)
+
+    assert check("pass", Feedforward())
     with pytest.raises(PartError, match="back gives every weight the derivative"):
-        check("pass", Broken(small_root()))
+        check("pass", Broken())
 
 
 @pytest.mark.parametrize(
