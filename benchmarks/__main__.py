@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import digits, feed, machine, memory, rules, steps
+from benchmarks import digits, feed, machine, memory, norms, rules, steps
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- last run -->\n", "<!-- end of last run -->\n"
@@ -17,6 +17,7 @@ SECTIONS: dict[str, tuple[str, Callable[[int, str], str]]] = {
     "steps": ("A step against autograd", lambda rounds, device: steps.report(rounds=rounds, device=device)),
     "memory": ("Peak memory, MiB", lambda rounds, device: memory.report(device=device)),
     "rules": ("A rule against our symmetric step", lambda rounds, device: rules.report(rounds=rounds, device=device)),
+    "norms": ("A norm and ReLU against autograd", lambda rounds, device: norms.report(rounds=rounds, device=device)),
     "feed": ("Reading and logging", lambda rounds, device: feed.report(rounds=rounds, device=device)),
     "digits": ("Digits, from command to result", lambda rounds, device: digits.report()),
 }

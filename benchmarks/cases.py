@@ -19,21 +19,38 @@ from bioplaus.parts import Batch
 
 RATE, MOMENTUM = 1e-4, 0.9
 CLASSES = 10
+STEPS = 100  # of time, as the shipped networks of characters have them
 BATCHES = 8  # different ones, so that no network learns its one batch by heart and computes with tiny errors
 CLOSE = 1e-9  # relative distance of two gradients in float64; in float32 a ReLU may open on one side only
+
+# A gain and a bias are learned in all but the plain one. Streaming as in figure 4-8 of Liao (2017), p = 2, setting A.
+NORMS: dict[str | None, Any] = {
+    None: "none",
+    "plain": "batch",
+    "affine": {"recipe": "batch", "affine": True},
+    "layer": {"recipe": "layer", "affine": True},
+    "streaming": {"recipe": "streaming", "alpha": [0.7, 0.3], "beta": [0.7, 0.0, 0.3], "affine": True},
+}
 
 Step = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the tables; ``norm`` is None, ``plain`` or ``affine`` (a gain and a bias are learned)."""
+    """One row of the tables; ``norm`` is None or one of NORMS. ``symbols``: samples are texts of so many symbols."""
 
     title: str
     network: str
     samples: int
     norm: str | None
     model: Callable[[str | None], nn.Module]
+    symbols: int = 0
+    tuned: Callable[[str | None], nn.Module] | None = None  # the same network, written for speed
+
+    @property
+    def classes(self) -> int:
+        """The network's outputs."""
+        return self.symbols or CLASSES
 
 
 CASES = (
@@ -43,6 +60,10 @@ CASES = (
     Case("CIFAR net, BN without gain", "liao_cifar", 100, "plain", reference.cifar_net),
     Case("CIFAR net, BN", "liao_cifar", 100, "affine", reference.cifar_net),
     Case("ResNet-20, BN", "resnet20", 100, "affine", reference.resnet20),
+    Case("GRU 65-100-65, 100 steps", "char_gru", 32, None, reference.CharGru, 65, reference.TunedGru),
+    Case("GRU 65-100-65, BN per step", "char_gru", 32, "affine", reference.CharGru, 65, reference.TunedGru),
+    Case("GRU 65-100-65, LN", "char_gru", 32, "layer", reference.CharGru, 65, reference.TunedGru),
+    Case("GRU 65-100-65, streaming", "char_gru", 32, "streaming", reference.CharGru, 65, reference.TunedGru),
     Case("MLP 784-512-256-10", "mlp", 32, None, reference.mlp),
     Case("MLP 784-512-256-10", "mlp", 1, None, reference.mlp),
 )
@@ -55,23 +76,28 @@ def backend(device: str, dtype: str = "float32") -> Backend:
 
 def network(case: Case, xp: Backend, channel: str = "bp", plasticity: str = "error", **update: Any) -> Network:
     """Our side, from the shipped network; SGD with momentum unless ``update`` says otherwise."""
-    norm: Any = {None: "none", "plain": "batch", "affine": {"recipe": "batch", "affine": True}}[case.norm]
     rule = {
         "rule": "benchmark",
         "defaults": {
             "channel": channel,
-            "norm": norm,
+            "norm": NORMS[case.norm],
             "update": update or {"recipe": "sgd", "rate": RATE, "momentum": MOMENTUM},
         },
         "layers": {"$hidden": {"plasticity": plasticity}},
         "training": {"reduction": "mean", "samples_per_batch": case.samples},
     }
-    return assemble.assembled(config.load(rule, network=case.network), classes=CLASSES, xp=xp)
+    return assemble.assembled(config.load(rule, network=case.network), classes=case.classes, xp=xp)
 
 
 def batches(case: Case, xp: Backend) -> list[Batch]:
-    """Noise and labels, on the device as floats."""
+    """Noise and labels, on the device as floats; of a text random symbols, the first batch of one each time."""
     draws = np.random.default_rng(0)
+    if case.symbols:
+        shape = (STEPS, case.samples)
+        return [
+            Batch(*(xp.raw(draws.integers(0, case.symbols, shape)) for _ in range(2)), starts=True)
+            for _ in range(BATCHES)
+        ]
     shape = (case.samples, *config.load("sgd", network=case.network).network.input)
     return [
         Batch(xp.array(draws.normal(0.0, 1.0, shape)), xp.raw(draws.integers(0, CLASSES, case.samples)))
@@ -94,21 +120,26 @@ def autograd_step(model: nn.Module, data: list[Batch], *, channels_last: bool, f
     """The same in eager PyTorch."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)
-    supply = cycle([(batch.x.clone(memory_format=layout), batch.y) for batch in data])
+    supply = cycle([(batch.x.clone(memory_format=layout if batch.x.dim() == 4 else None), batch.y) for batch in data])
+    streaming = [module for module in model.modules() if isinstance(module, reference.Streaming)]
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, fused=fused)
 
     def run() -> None:
         x, y = next(supply)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+        loss = nn.functional.cross_entropy(model(x), y.flatten())
+        (loss if y.dim() == 1 else loss * len(y)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        for module in streaming:
+            module.updated()
 
     return run
 
 
-def model_like(case: Case, net: Network) -> nn.Module:
+def model_like(case: Case, net: Network, *, tuned: bool = False) -> nn.Module:
     """PyTorch's side with the weights of ours."""
-    model = case.model(case.norm).to(net.nodes[0].W.device, net.nodes[0].W.dtype).train()
+    written = case.tuned if tuned and case.tuned else case.model
+    model = written(case.norm).to(net.nodes[0].W.device, net.nodes[0].W.dtype).train()
     with torch.no_grad():
         for theirs, ours in pairs(model, net):
             theirs.copy_(ours.W.reshape(theirs.shape) if ours.W.dim() != 2 else _as_theirs(ours.W, theirs))
@@ -124,9 +155,13 @@ def check_equal_work(case: Case, device: str) -> float:
     ------
     AssertionError      they do not: the timing would compare different work
     """
+    return max(_check(case, device, tuned) for tuned in ([False, True] if case.tuned else [False]))
+
+
+def _check(case: Case, device: str, tuned: bool) -> float:
     xp = backend(device, "float64")
     net = network(case, xp)
-    model, data = model_like(case, net), batches(case, xp)[:1]
+    model, data = model_like(case, net, tuned=tuned), batches(case, xp)[:1]
     net.accumulate(data[0])
     autograd_step(model, data, channels_last=False, fused=False)()
     furthest = max(_distance(theirs.grad, ours.dW) for theirs, ours in pairs(model, net))

@@ -59,7 +59,7 @@ def _train(case: Case, side: str, device: str) -> None:
     if side == "ours":
         run = step(net, data)
     else:
-        model = model_like(case, net)
+        model = model_like(case, net, tuned=side == "last")
         del net
         run = autograd_step(model, data, channels_last=side == "last", fused=side == "last")
         if side == "default":

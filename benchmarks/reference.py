@@ -1,12 +1,17 @@
 """The networks as a PyTorch user writes them.
 
 One-sided pooling (one row and column at the bottom and right) is ``ceil_mode`` there; the mean counts in-image
-elements only. A convolution or linear layer before a batch norm has no bias.
+elements only. A convolution or linear layer before a batch norm has no bias. The GRU with a norm on every product is a
+loop over time: PyTorch's own has no place for one.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def lenet(norm: str | None) -> nn.Module:
@@ -91,3 +96,168 @@ def _dense(inputs: int, units: int, norm: str | None) -> list[nn.Module]:
 
 def _norm2d(filters: int, norm: str | None) -> list[nn.Module]:
     return [] if norm is None else [nn.BatchNorm2d(filters, affine=norm == "affine")]
+
+
+class CharGru(nn.Module):
+    """A GRU of 100 units on one-hot symbols with a norm on every product, gate by gate as its equations are written.
+
+    A loop over time: PyTorch's own GRU has no place for a norm. ``weight_x`` holds the gates r, z and c one after another.
+    """
+
+    def __init__(self, norm: str | None, symbols: int = 65, units: int = 100, steps: int = 100) -> None:
+        super().__init__()
+        self.x = nn.Linear(symbols, 3 * units, bias=norm in (None, "layer"))
+        self.h = nn.Linear(units, 2 * units, bias=False)
+        self.n = nn.Linear(units, units, bias=False)
+        self.out = nn.Linear(units, symbols)
+        kinds: dict[str | None, Any] = {"affine": StepBatchNorm, "layer": GateLayerNorm, "streaming": Streaming}
+        norms = (kinds.get(norm, _Same)(gates, units, steps) for gates in (3, 2, 1))
+        self.norm_x, self.norm_h, self.norm_n = norms
+        self.symbols, self.units = symbols, units
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        hot = F.one_hot(symbols, self.symbols).to(self.x.weight.dtype)
+        h = hot.new_zeros(symbols.shape[1], self.units)
+        states = []
+        for t, x in enumerate(hot):
+            r = torch.sigmoid(self.gate(self.x, self.norm_x, x, t, 0) + self.gate(self.h, self.norm_h, h, t, 0))
+            z = torch.sigmoid(self.gate(self.x, self.norm_x, x, t, 1) + self.gate(self.h, self.norm_h, h, t, 1))
+            c = torch.tanh(self.gate(self.x, self.norm_x, x, t, 2) + self.gate(self.n, self.norm_n, h * r, t, 0))
+            h = z * c + (1 - z) * h
+            states.append(h)
+        return self.scored(states)
+
+    def gate(self, product: nn.Linear, norm: nn.Module, x: Tensor, t: int, place: int) -> Tensor:
+        """Norm(x W) of one gate."""
+        rows = slice(place * self.units, (place + 1) * self.units)
+        n = F.linear(x, product.weight[rows], None if product.bias is None else product.bias[rows])
+        z: Tensor = norm(n, t, rows)
+        return z
+
+    def scored(self, states: list[Tensor]) -> Tensor:
+        """The logits of every step and stream."""
+        out: Tensor = self.out(torch.stack(states))
+        return out.flatten(0, 1)
+
+
+class TunedGru(CharGru):
+    """The same by somebody who tunes: the gates of one source as one product, the input's of all steps at once."""
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        hot, every = F.one_hot(symbols, self.symbols).to(self.x.weight.dtype), slice(None)
+        h = hot.new_zeros(symbols.shape[1], self.units)
+        states = []
+        for t, x in enumerate(self.x(hot)):
+            rz, c = self.norm_x(x, t, every).split((2 * self.units, self.units), 1)
+            r, z = torch.sigmoid(rz + self.norm_h(self.h(h), t, every)).chunk(2, 1)
+            c = torch.tanh(c + self.norm_n(self.n(h * r), t, every))
+            h = z * c + (1 - z) * h
+            states.append(h)
+        return self.scored(states)
+
+
+class _Same(nn.Module):
+    def __init__(self, gates: int, units: int, steps: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, t: int, rows: slice) -> Tensor:
+        return x
+
+
+class StepBatchNorm(nn.BatchNorm1d):
+    """Batch normalization whose statistics for testing are kept for every time step."""
+
+    def __init__(self, gates: int, units: int, steps: int) -> None:
+        super().__init__(gates * units, track_running_stats=False)
+        self.register_buffer("means", torch.zeros(steps, gates * units))
+        self.register_buffer("variances", torch.ones(steps, gates * units))
+
+    def forward(self, x: Tensor, t: int, rows: slice) -> Tensor:  # type: ignore[override]
+        stored = self.means[t, rows], self.variances[t, rows]
+        return F.batch_norm(x, *stored, self.weight[rows], self.bias[rows], True, 0.05, self.eps)
+
+
+class GateLayerNorm(nn.BatchNorm1d):
+    """Layer normalization of every gate by itself; a gain and a bias per unit."""
+
+    def __init__(self, gates: int, units: int, steps: int) -> None:
+        super().__init__(gates * units, track_running_stats=False)
+        self.units = units
+
+    def forward(self, x: Tensor, t: int, rows: slice) -> Tensor:  # type: ignore[override]
+        if x.shape[1] == self.units:
+            return F.layer_norm(x, (self.units,), self.weight[rows], self.bias[rows], self.eps)
+        z = F.layer_norm(x.view(len(x), -1, self.units), (self.units,), None, None, self.eps)
+        return torch.addcmul(self.bias, z.flatten(1), self.weight)
+
+
+class Streaming(nn.BatchNorm1d):
+    """Streaming normalization (Liao, Kawaguchi & Poggio 2016): one store for all steps, p = 2, setting A, alpha and kappa
+    (0.7, 0.3), beta (0.7, 0, 0.3); an autograd function replaces the error at the statistics.
+    """
+
+    def __init__(self, gates: int, units: int, steps: int) -> None:
+        super().__init__(gates * units, track_running_stats=False)
+        self.stores: dict[tuple[Any, Any], _Store] = {}
+
+    def forward(self, x: Tensor, t: int, rows: slice) -> Tensor:  # type: ignore[override]
+        store = self.stores.setdefault((rows.start, rows.stop), _Store())
+        z: Tensor = _Streamed.apply(x, store, self.eps)  # type: ignore[no-untyped-call]
+        return torch.addcmul(self.bias[rows], z, self.weight[rows])
+
+    def updated(self) -> None:
+        for store in self.stores.values():
+            store.updated()
+
+
+class _Store:
+    def __init__(self) -> None:
+        self.long: list[Tensor] = []
+        self.short: list[Tensor] = []
+        self.long_error: list[Tensor] = []
+        self.short_error: list[Tensor] = []
+        self.count = self.error_count = 0
+
+    def seen(self, now: list[Tensor]) -> list[Tensor]:
+        self.short = _running(self.short, now, self.count)
+        self.count += 1
+        return _mixed(self.long, self.short)
+
+    def returned(self, now: list[Tensor]) -> list[Tensor]:
+        self.short_error = _running(self.short_error, now, self.error_count)
+        self.error_count += 1
+        if not self.long_error:
+            return [0.3 * g for g in now]
+        return [0.7 * a + 0.3 * g for a, g in zip(self.long_error, now, strict=True)]
+
+    def updated(self) -> None:
+        self.long, self.long_error = _mixed(self.long, self.short), _mixed(self.long_error, self.short_error)
+        self.count = self.error_count = 0
+
+
+def _running(mean: list[Tensor], new: list[Tensor], count: int) -> list[Tensor]:
+    return [torch.lerp(a, b, 1 / (count + 1)) for a, b in zip(mean, new, strict=True)] if count else new
+
+
+def _mixed(long: list[Tensor], short: list[Tensor]) -> list[Tensor]:
+    return [torch.lerp(b, a, 0.7) for a, b in zip(long, short, strict=True)] if long else short
+
+
+class _Streamed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, store: _Store, eps: float) -> Tensor:
+        mean = x.mean(0)
+        centred = x - mean
+        sigma = torch.sqrt((centred * centred).mean(0) + eps)
+        used_mean, used_sigma = store.seen([mean, sigma])
+        z = (x - used_mean) / used_sigma
+        ctx.save_for_backward(z, centred, sigma, used_sigma)
+        ctx.store = store
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, dz: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        z, centred, sigma, used_sigma = ctx.saved_tensors
+        dv = dz / used_sigma
+        dmean, dsigma = ctx.store.returned([-dv.sum(0), -(dv * z).sum(0)])
+        return dv + (dmean + centred * (dsigma / sigma)) / len(z), None, None

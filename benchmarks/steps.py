@@ -17,7 +17,7 @@ def measure(case: Case, *, rounds: int, device: str) -> tuple[Times, float]:
     sides = {
         OURS: step(net, data),
         DEFAULT: autograd_step(model_like(case, net), data, channels_last=False, fused=False),
-        LAST: autograd_step(model_like(case, net), data, channels_last=True, fused=True),
+        LAST: autograd_step(model_like(case, net, tuned=True), data, channels_last=True, fused=True),
     }
     return alternate(sides, rounds=rounds, device=device), apart
 

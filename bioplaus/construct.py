@@ -11,15 +11,27 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PositiveInt, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
 from bioplaus.errors import ConfigError, PartError, nearest
 from bioplaus.registry import OPTIONAL, get
 
 EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Beside a type hint, as in ``Annotated[int, Wanted("...")]``: how a message names what it stands for."""
+
+    text: str
+
+
+# A size in a network file may speak of the number of classes; by the time a layer is made it is a whole number.
+Size = Annotated[PositiveInt, Wanted("a size: a whole number above 0, classes, k*classes, or max(a, k*classes)")]
+Layers = Annotated[Sequence[Any], Wanted("a list of layers")]  # for a block: what ``site.chain`` takes
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,32 @@ def make(kind: str, spec: Any, where: str = "", *, allow_code: bool = False) -> 
     return _chain(part, where or f"update {name!r}", allow_code) if kind == "update" else part
 
 
+def listed(kind: str, item: Any, where: str, *, allow_code: bool = False) -> Any:
+    """One item of a list of parts: its first key is the part's name, its value the first parameter.
+
+    Parameters and exceptions are those of ``make``; what is neither a name nor a mapping is a part already.
+    """
+    if not isinstance(item, str | Mapping):
+        return item  # a recipe may return links ready made
+    if isinstance(item, str) or "recipe" in item:
+        return make(kind, item, where, allow_code=allow_code)
+    if not item:
+        raise ConfigError(f"{where}: given {{}}, wanted a {kind}: a name or {{name: value}}.")
+    (name, first), *rest = item.items()
+    given = dict(rest)
+    if isinstance(first, Mapping):
+        given |= first
+    elif first is not None:
+        try:
+            known = list(parameters(get(kind, name, allow_code=allow_code)))
+        except PartError as error:
+            raise PartError(f"{where}: {error}") from error
+        if not known:
+            raise ConfigError(f"{where}: {name!r} has no parameters; given {first!r}. Write {name}.")
+        given |= {known[0]: first}
+    return make(kind, {"recipe": name, **given}, where, allow_code=allow_code)
+
+
 def parameters(part: Any) -> dict[str, Parameter]:
     """What a class or recipe may be given: name -> hint and default, in the order of its signature.
 
@@ -88,6 +126,37 @@ def parameters(part: Any) -> dict[str, Parameter]:
     }
 
 
+def takes_any(part: Any) -> bool:
+    """Whether a class or recipe takes parameters of any name."""
+    return callable(part) and any(p.kind is p.VAR_KEYWORD for p in inspect.signature(part).parameters.values())
+
+
+def fitted(hint: Any, value: Any) -> Any:
+    """The value as a type hint wants it: 1 for 1.0 and a list for a tuple are fine; text or true for a number is not.
+
+    Raises
+    ------
+    ValueError      what is wanted instead: ``a whole number above 0``
+    """
+    try:
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError("a number")
+        text = json.dumps(value)
+    except TypeError:  # an object no YAML file can hold, made in Python: its receiver knows what to do with it
+        return value
+    try:
+        return _adapter(hint).validate_json(text)  # as JSON, where a list may stand for a tuple
+    except ValidationError as error:
+        said = (_wanted(detail["msg"]) for detail in error.errors())
+        raise ValueError(named(hint) or " or ".join(dict.fromkeys(said))) from None
+
+
+def named(hint: Any) -> str:
+    """The words of a hint's ``Wanted``, also where the hint is one of several alternatives; empty without one."""
+    each = (extra for inner in (hint, *get_args(hint)) for extra in getattr(inner, "__metadata__", ()))
+    return next((extra.text for extra in each if isinstance(extra, Wanted)), "")
+
+
 def _build(kind: str, name: str, given: Mapping[str, Any], where: str, allow_code: bool) -> Any:
     try:
         part = get(kind, name, allow_code=allow_code)
@@ -95,9 +164,8 @@ def _build(kind: str, name: str, given: Mapping[str, Any], where: str, allow_cod
     except PartError as error:
         raise PartError(f"{where}: {error}" if where else str(error)) from error
     at = where or f"{kind} {name!r}"
-    takes_any = callable(part) and any(p.kind is p.VAR_KEYWORD for p in inspect.signature(part).parameters.values())
     for key in given:
-        if key not in known and not takes_any:
+        if key not in known and not takes_any(part):
             hint = nearest(str(key), known) if known else "; it has none."
             raise ConfigError(f"{at}: {name!r} has no parameter {key!r}{hint}")
     missing = [p.name for p in known.values() if p.is_required and p.name not in given]
@@ -115,19 +183,10 @@ def _build(kind: str, name: str, given: Mapping[str, Any], where: str, allow_cod
 
 
 def _checked(parameter: Parameter, value: Any, prefix: str) -> Any:
-    """The value as its hint wants it: 1 for 1.0 and a list for a tuple are fine; text or true for a number is not."""
-    at = f"{prefix}{parameter.name}"
-    if isinstance(value, float) and math.isnan(value):
-        raise ConfigError(f"{at}: given nan, wanted a number.")
     try:
-        text = json.dumps(value)
-    except TypeError:  # an object no YAML file can hold, made in Python: its receiver knows what to do with it
-        return value
-    try:
-        return _adapter(parameter.type).validate_json(text)  # as JSON, where a list may stand for a tuple
-    except ValidationError as error:
-        wanted = " or ".join(dict.fromkeys(_wanted(detail["msg"]) for detail in error.errors()))
-        raise ConfigError(f"{at}: given {value!r}, wanted {wanted}.") from None
+        return fitted(parameter.type, value)
+    except ValueError as wanted:
+        raise ConfigError(f"{prefix}{parameter.name}: given {value!r}, wanted {wanted}.") from None
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
@@ -153,35 +212,12 @@ def _split(kind: str, spec: Any, where: str) -> tuple[str, Mapping[str, Any]]:
     raise ConfigError(f"{where or kind}: given {spec!r}, wanted a name or {{recipe: name, ...}}.")
 
 
-def _link(item: Any, where: str, allow_code: bool) -> Any:
-    """One link of a list: its first key is the kind of link, its value the first parameter."""
-    if not isinstance(item, str | Mapping):
-        return item  # a recipe may return links ready made
-    if isinstance(item, str) or "recipe" in item:
-        return make("link", item, where, allow_code=allow_code)
-    if not item:
-        raise ConfigError(f"{where}: given {{}}, wanted a link, such as sign or {{rate: 0.01}}.")
-    (name, first), *rest = item.items()
-    given = dict(rest)
-    if isinstance(first, Mapping):
-        given |= first
-    elif first is not None:
-        try:
-            known = list(parameters(get("link", name, allow_code=allow_code)))
-        except PartError as error:
-            raise PartError(f"{where}: {error}") from error
-        if not known:
-            raise ConfigError(f"{where}: {name!r} has no parameters; given {first!r}. Write {name}.")
-        given |= {known[0]: first}
-    return make("link", {"recipe": name, **given}, where, allow_code=allow_code)
-
-
 def _chain(items: Any, where: str, allow_code: bool) -> tuple[Any, ...]:
     """All links of an update; ``rate`` is the last and stands nowhere else, for it is the one that subtracts."""
     where = where or "update"
     if not _is_list(items):
         raise PartError(f"{where}: an update is a list of links, not {type(items).__name__}.")
-    links = tuple(_link(item, f"{where}[{i}]", allow_code) for i, item in enumerate(items))
+    links = tuple(listed("link", item, f"{where}[{i}]", allow_code=allow_code) for i, item in enumerate(items))
     rate = get("link", "rate")
     if [isinstance(link, rate) for link in links] != [False] * (len(links) - 1) + [True]:
         kinds = ", ".join(_title(link) for link in links) or "no links"

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from math import isfinite, prod
 from typing import Any
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
 from bioplaus.errors import RunError
-from bioplaus.parts import COLLECT, LOOK, TEST, At, Batch, Local, Loss, Map, Pass, State
-from bioplaus.units import GainBias, Node, NormSite, Parameter, Tap
+from bioplaus.losses.terms import Terms
+from bioplaus.parts import COLLECT, LOOK, TEST, At, Batch, Learn, Local, Map, Pass, State
+from bioplaus.units import GainBias, Node, NormSite, Numbers, Outlet, Parameter, Tap
 
 
 class _ThroughW:
@@ -41,6 +43,8 @@ class Network:
     batches_per_update : dW is the mean over this many batches
     clip : where set, dW of all parameters together is shortened to at most this length before an update
     output : shape of one sample coming out
+    memory : what the loss remembers
+    terms : value of every term of the loss, before its weight, for the batch scored last; on the device
     batches, updates : how many batches have been learned from, how many updates made
     pending : how many batches dW holds that no update has used
     watched : on the device; 0 as long as the dW looked at last were finite, else NaN
@@ -49,28 +53,37 @@ class Network:
     xp: Backend
     units: list[Any]
     pass_: Pass
-    loss: Loss
+    loss: Terms
     stream: Stream
     reduction: str = "sum"
     batches_per_update: int = 1
     clip: float | None = None
     output: tuple[int, ...] = ()
+    memory: State = field(default_factory=dict)
     batches: int = 0
     updates: int = 0
     pending: int = 0
     watched: Array = 0.0
+    terms: dict[str, Array] = field(default_factory=dict)
     nodes: list[Node] = field(init=False)
     norms: list[NormSite] = field(init=False)
-    gains: list[GainBias] = field(init=False)
+    gains: list[GainBias | Numbers] = field(init=False)  # what learns beside the weights
     taps: list[Tap] = field(init=False)
-    learners: list[Node | GainBias] = field(init=False)
+    outlets: dict[str, list[Outlet]] = field(init=False)  # by signal
+    learners: list[Node | GainBias | Numbers] = field(init=False)
+    carriers: list[Any] = field(init=False)  # what goes on from batch to batch
+    steps: int = field(init=False)  # of time in a batch x (T, N, ...); 0 where samples are no sequences
 
     def __post_init__(self) -> None:
         self.nodes = [unit for unit in self.units if isinstance(unit, Node)]
         self.norms = [unit for unit in self.units if isinstance(unit, NormSite)]
-        self.gains = [unit for unit in self.units if isinstance(unit, GainBias)]
+        self.gains = [unit for unit in self.units if isinstance(unit, GainBias | Numbers)]
         self.taps = [unit for unit in self.units if isinstance(unit, Tap)]
+        found = [unit for unit in self.units if isinstance(unit, Outlet)]
+        self.outlets = {one.signal: [each for each in found if each.signal == one.signal] for one in found}
         self.learners = [*self.nodes, *self.gains]
+        self.carriers = [unit for unit in self.units if hasattr(unit, "adopt")]
+        self.steps = getattr(self.pass_, "steps", 0)
 
     def __repr__(self) -> str:
         """Layers and sizes; never the weights."""
@@ -78,25 +91,85 @@ class Network:
         where = f"{self.xp.name} on {self.xp.device}"
         return f"<Network {layers}; {self.count():,} parameters, {self.updates} updates, {where}>"
 
-    def batch(self, x: Any, y: Any) -> Batch:
-        """x (N, ...), y (N,) whole-number labels or (N, ...) targets as a batch on this network's device."""
-        given = self.xp.raw(y)
-        return Batch(self.xp.array(x), self.xp.whole(given) if "int" in str(given.dtype) else self.xp.array(y))
+    def batch(self, x: Any, y: Any, starts: bool = True) -> Batch:
+        """x (N, ...), y (N,) whole-number labels or (N, ...) targets as a batch on this network's device.
+
+        For a network over time x is (T, N, ...), or (T, N) whole-number symbols, and y (T, N); ``starts`` is False
+        where they go on from the batch before.
+        """
+        xp = self.xp
+        given = xp.raw(y)
+        labels = xp.whole(given) if "int" in str(given.dtype) else xp.array(y)
+        symbols = self.steps and "int" in str(xp.raw(x).dtype)
+        return Batch(xp.whole(xp.raw(x)) if symbols else xp.array(x), labels, starts=starts)
+
+    def samples(self, batch: Batch) -> int:
+        """How many samples a batch holds; every symbol of a text is one."""
+        return prod(batch.x.shape[: 2 if self.steps else 1])
+
+    @property
+    def updates_at_once(self) -> bool:
+        """Whether every batch makes an update and nothing is done to dW before its links see it."""
+        return self.batches_per_update == 1 and self.clip is None
 
     # -- learning ----------------------------------------------------------------------------
     def accumulate(self, batch: Batch) -> tuple[Array, Array]:
         """Forward, error, back: dW grows by this batch's share. Returns (loss sum, number wrong), on the device."""
         scale = 1.0 / self.batches_per_update
         if self.reduction == "mean":
-            scale /= batch.x.shape[0]
+            scale /= batch.x.shape[1 if self.steps else 0]
         with self.xp.scope():
-            signals, tape = self.pass_.forward(batch, At(batch=self.batches))
-            loss, errors = self.loss.error(self.xp, signals, batch)
+            at = At(batch=self.batches)
+            signals, tape = self._up(batch, at)
+            self.terms, errors = self._scores(signals, batch, at)
+            loss = self.loss.total(self.terms)
             wrong = self.loss.wrong(self.xp, signals, batch)
-            self.pass_.back(errors, tape, lambda unit, local: unit.learn(local, scale))
+            self._back(errors, tape, lambda unit, local: unit.learn(local, scale))
         self.batches += 1
         self.pending += 1
         return loss, wrong
+
+    def begin_epoch(self, batch: Batch, epoch: int) -> None:
+        """An epoch begins with this batch: for a loss that wants to know (``loss.begins_epochs``)."""
+        with self.xp.scope():
+            signals, _ = self._up(batch, LOOK._replace(batch=self.batches))
+            self.loss.begin_epoch(self.xp, signals, batch, self.memory, self.stream.at("loss", epoch))
+
+    def _up(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
+        """(every signal that the loss looks at, tape)."""
+        open_ = [outlet for outlets in self.outlets.values() for outlet in outlets]
+        for outlet in open_:
+            outlet.open = True
+        signals, tape = self.pass_.forward(batch, at._replace(render=getattr(self.pass_, "renders", False)))
+        for signal, outlets in self.outlets.items():
+            visits = [value for outlet in outlets for value in outlet.close()]
+            signals[signal] = visits[0] if len(visits) == 1 else self.xp.stack(visits)
+        return signals, tape
+
+    def _scores(self, signals: dict[str, Array], batch: Batch, at: At) -> tuple[dict[str, Array], dict[str, Array]]:
+        """({term: value}, {signal: error}), with an error at the output in any case: passes and channels ask for it."""
+        values, errors = self.loss.scores(self.xp, signals, batch, self.memory, at)
+        if "output" not in errors:
+            errors["output"] = self.xp.zeros(signals["output"].shape)
+        return values, errors
+
+    def _back(self, errors: dict[str, Array], tape: Any, learn: Learn) -> None:
+        """Every error to where its signal came from, and down from there."""
+        for signal, outlets in self.outlets.items():
+            error, visits = errors.get(signal), sum(outlet.visits for outlet in outlets)
+            shares = iter(() if error is None else [error] if visits == 1 else error)
+            for outlet in outlets:
+                outlet.errors = list(islice(shares, outlet.visits))
+        self.pass_.back(errors, tape, learn)
+        for outlets in self.outlets.values():
+            for outlet in outlets:
+                outlet.errors = []
+
+    def cut_short(self) -> None:
+        """The next update comes early: dW becomes the mean over the batches it holds, fewer than were to come."""
+        with self.xp.scope():
+            for parameter in self.parameters():
+                self.xp.multiply(parameter.dW, self.batches_per_update / self.pending, out=parameter.dW)
 
     def update(self, rate: float | None = None, factor: float = 1.0) -> None:
         """One step of every parameter, then every V follows its W.
@@ -104,22 +177,57 @@ class Network:
         ``rate`` overrides the rule's rates; ``factor`` is the schedule's and multiplies them.
         """
         with self.xp.scope():
+            self.settle()
             if self.clip is not None:
                 self._clip(self.clip)
             parameters = list(self.parameters())
             if self.updates % WATCH_EVERY == 0 and parameters:
-                self.watched = sum((p.dW * 0.0).sum() for p in parameters)
+                self.watched = sum(((p.dW if p.straight is None else p.W) * 0.0).sum() for p in parameters)
             for parameter in parameters:
                 parameter.step(self.xp, rate, factor)
             self.updates += 1
             self.pending = 0
             for node in self.nodes:
                 if node.keep or node.redraws:
-                    node.channel.refresh(node.map, node.W, node.feedback, self._feedback_stream(node))
+                    node.refresh(self._feedback_stream(node))
             for unit in self.learners:
                 unit.keep = 0.0
             for site in self.norms:
                 site.norm.updated(self.xp, site.stats)
+
+    def settle(self) -> None:
+        """What layers have gathered since the last update becomes dW: for rules that solve for what they want."""
+        with self.xp.scope():
+            for node in self.nodes:
+                node.settle()
+
+    def prune(self, epoch: int) -> list[Node]:
+        """So many epochs are complete: the layers that have lost synapses or neurons for good, as their pruning has it.
+
+        Raises
+        ------
+        RunFailed       nothing would be left of a layer
+        """
+        with self.xp.scope():
+            return [node for node in self.nodes if node.prune(epoch)]
+
+    def step(self, batch: Batch, rate: float | None = None, factor: float = 1.0) -> tuple[Array, Array]:
+        """``accumulate`` and ``update`` in one act, for loops that do not look at dW.
+
+        Where a layer is seen once and its update is a mere rate (sgd with neither momentum nor decay), what it learns
+        goes straight into W. Returns (loss sum, number wrong), on the device.
+        """
+        at_once = self.updates_at_once and not self.pending and not getattr(self.pass_, "revisits", False)
+        straight = [p for node in self.nodes if at_once and node.is_plain for p in node.parameters()]
+        for parameter in straight:
+            parameter.straight = -parameter.rate(rate) * factor
+        try:
+            scored = self.accumulate(batch)
+            self.update(rate, factor)
+        finally:
+            for parameter in straight:
+                parameter.straight = None
+        return scored
 
     def parameters(self) -> Iterator[Parameter]:
         """What learns: weights, biases and gains of layers that are not clamped, once something was accumulated."""
@@ -144,8 +252,9 @@ class Network:
     def evaluate(self, batch: Batch) -> tuple[Array, Array]:
         """(loss sum, number wrong) with the stored statistics; nothing learns."""
         with self.xp.scope():
-            signals, _ = self.pass_.forward(batch, TEST)
-            return self.loss.error(self.xp, signals, batch)[0], self.loss.wrong(self.xp, signals, batch)
+            signals, _ = self._up(batch, TEST)
+            self.terms, _ = self._scores(signals, batch, TEST)
+            return self.loss.total(self.terms), self.loss.wrong(self.xp, signals, batch)
 
     def predict(self, x: Array) -> Array:
         """The output for x (N, ...), with the stored statistics."""
@@ -179,23 +288,26 @@ class Network:
                 if unit.name not in gradient:
                     gradient[unit.name] = self.xp.zeros(unit.W.shape)
                 unit.map.outer(local.x, local.dn, gradient[unit.name])
+                if unit.weights.mask is not None:
+                    self.xp.multiply(gradient[unit.name], unit.weights.mask, out=gradient[unit.name])
 
         ways = [(node, node.channel, node.feedback) for node in self.nodes]
         for node in self.nodes:
             node.channel, node.feedback = _ThroughW(), {"V": node.W}
         try:
             with self.xp.scope():
-                signals, tape = self.pass_.forward(batch, At(track=False, batch=self.batches - 1))
-                self.pass_.back(self.loss.error(self.xp, signals, batch)[1], tape, gather)
+                at = At(track=False, batch=self.batches - 1)
+                signals, tape = self._up(batch, at)
+                self._back(self._scores(signals, batch, at)[1], tape, gather)
         finally:
             for node, channel, feedback in ways:
                 node.channel, node.feedback = channel, feedback
         return gradient
 
     def first_nonfinite(self, batch: Batch) -> str:
-        """Name of the first layer whose output for this batch is not finite, in the state as it is now."""
+        """Name of the first layer whose output is not finite, for the batch learned from last and the state as it is."""
         with self.watching() as seen, self.xp.scope():
-            self.pass_.forward(batch, LOOK)
+            self.pass_.forward(batch, At(track=False, batch=self.batches - 1))
         bad = (name for name, y in seen.items() if not isfinite(float((y * 0.0).sum())))
         return next(bad, self.nodes[-1].name)
 
@@ -217,7 +329,9 @@ class Network:
     @property
     def state(self) -> dict[str, Array]:
         """Every array a checkpoint holds, by dotted name; the arrays themselves."""
-        return {name: value for unit in (*self.learners, *self.norms) for name, value in unit.state()}
+        keepers = (*self.learners, *self.norms, *self.carriers)
+        found = {name: value for unit in keepers for name, value in unit.state()}
+        return found | {f"loss.{name}": value for name, value in self.memory.items()}
 
     @property
     def counters(self) -> dict[str, int]:
@@ -227,6 +341,9 @@ class Network:
 
     def load(self, state: dict[str, Any], counters: dict[str, int] | None = None) -> None:
         """Take over the arrays (host or device) of a checkpoint, all of them, in place."""
+        with self.xp.scope():
+            for unit in self.carriers:
+                unit.adopt(state)
         own = self.state
         if missing := sorted(set(own) - set(state)):
             raise RunError(
@@ -238,11 +355,16 @@ class Network:
                     given, wanted = tuple(state[name].shape), tuple(array.shape)
                     raise RunError(f"the checkpoint's {name!r} is {given}; this network wants {wanted}.")
                 array[...] = self.xp.array(state[name])
+        for site in self.norms:
+            if hasattr(site.norm, "loaded"):
+                site.norm.loaded(site.stats)
         self.watched = 0.0
         if counters:
             self.batches, self.updates, self.pending = (counters[k] for k in ("batches", "updates", "pending"))
             for unit in self.learners:
                 unit.keep = float(counters[f"{unit.name}.keep"])
+            for node in self.nodes:
+                node.settled = False
 
     def count(self) -> int:
         """Number of weights, biases and gains."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
@@ -31,6 +31,7 @@ class At(NamedTuple):
     collect: bool = False  # a pass that only gathers statistics for testing
     batch: int = 0  # how many batches have been learned from: whoever draws per batch draws at this number
     starts: bool = True  # the samples begin here; False: they go on from the batch before, and so do carried states
+    render: bool = False  # a generative pass goes down too, and what forward hands back is kept for it, in testing too
 
 
 LEARN = At()
@@ -44,8 +45,9 @@ class Local:
     """All that one weight array may see at one visit; what the pass does not offer is None.
 
     x (.., in) presynaptic input · n pre-activation · y output of the layer, after norm and activation ·
-    dn error at n · u, x_hat rendered signals of a generative pass · keep: 0 at the first visit since the
-    last update, then 1: what ``out`` already holds is to be multiplied by it · db where the bias learns.
+    dn error at n · u (.., out), x_hat (.., in) what a generative pass renders: through this layer's switches, and then
+    through its weights · keep: 0 at the first visit since the last update, then 1: what ``out`` already holds is to be
+    multiplied by it · db where the bias learns · going_down: seen on the way down, in which no bias has a part.
     """
 
     x: Array
@@ -57,6 +59,7 @@ class Local:
     at: At = LEARN
     keep: float = 1.0
     db: Array = None
+    going_down: bool = False
 
 
 class Map(Protocol):
@@ -128,6 +131,12 @@ class Plasticity(Protocol):
 
     ``needs`` names the fields of Local it reads. With ``"dn"`` among them dW is a gradient, which updates
     subtract; without, it is the change wanted, and the layer works without errors from above.
+
+    Claims, absent meaning no: ``unit_norm`` (activity goes up through W with every unit's weights at length one, down
+    through W as it is) · ``nonnegative`` (after an update W is cut off at 0). One that can tell the change it wants
+    only from all that was seen since the last update has ``init(map) -> State``, ``gather(local, map, W, state)`` in
+    place of ``dW``, and ``settle(map, W, state) -> Array``: that change, as an array of its own; what it gathers in
+    begins anew.
     """
 
     needs: set[str]
@@ -137,7 +146,11 @@ class Plasticity(Protocol):
 
 
 class Link(Protocol):
-    """One step of the chain from accumulated dW to a step on W. ``rate`` ends the chain and subtracts."""
+    """One step of the chain from accumulated dW to a step on W. ``rate`` ends the chain and subtracts.
+
+    Claims, absent meaning no: ``idle`` (``step`` gives d back as it came) · ``sums_in`` (name of the memory in which
+    ``step`` does no more than memory <- ``momentum`` * memory + d, so that d may be accumulated there).
+    """
 
     def init(self, xp: Backend, W: Array) -> State:
         """What it remembers of one array."""
@@ -150,7 +163,19 @@ class Link(Protocol):
 
 
 class Norm(Protocol):
-    """How activities are normalized, and the explicit way back through the statistics."""
+    """How activities are normalized, and the explicit way back through the statistics.
+
+    A norm with ``affine = True`` is given a gain and a bias behind it; one that computes with them in one go has
+    ``forward_scaled`` and ``back_scaled`` besides. Numbers it learns itself are in ``state.learned``, the errors at
+    them in ``state.errors`` after each ``back``. ``looks(state)``, where there is one, gives columns for the log, by
+    name: arrays (units,) or (visits, units); ``penalty`` is what the norm adds to the loss of a sample.
+
+    ``loaded(state)``, where there is one, is told when a checkpoint has overwritten the arrays.
+
+    Over time: ``by_sample = True`` where no sample looks at another, so that steps may be more samples;
+    ``remember(xp, state, caches, at)``, where there is one, takes up at once what ``forward`` would have left at visits
+    0, 1, ..., and is given their caches.
+    """
 
     @property
     def removes_bias(self) -> bool:
@@ -160,11 +185,15 @@ class Norm(Protocol):
     def collects(self) -> int:
         """Training batches wanted after each epoch to settle the statistics for testing."""
 
-    def init(self, xp: Backend, shape: tuple[int, ...], visits: int) -> State:
-        """Statistics for samples of ``shape``; one store per visit where the norm wants them apart."""
+    def init(self, xp: Backend, shape: tuple[int, ...], visits: int = 1, groups: int = 1) -> State:
+        """Statistics for samples of ``shape``; one store per visit where the norm wants them apart.
+
+        The channels are ``groups`` of equal size that never mix: the gates of a cell. ShapeError where samples of this
+        shape cannot be normalized so.
+        """
 
     def forward(self, xp: Backend, n: Array, state: State, at: At) -> tuple[Array, Any]:
-        """(z, cache)."""
+        """(z, cache); z is an array of its own. A visit beyond the stored ones uses the last one."""
 
     def back(self, xp: Backend, dz: Array, state: State, cache: Any) -> Array:
         """The error at n."""
@@ -177,20 +206,45 @@ class Norm(Protocol):
 
 
 class Pruning(Protocol):
-    """Which synapses and neurons exist."""
+    """Which synapses or neurons of a layer exist: at the end of some epochs some go, and none comes back.
 
-    def observe(self, local: Local, state: State) -> None:
-        """Watch one visit."""
+    ``of`` says which. A mask of synapses has W's shape; one of neurons (1, ...) that of one sample of y, the layer's
+    output after norm and activation. ``needs`` names the fields of Local that it watches.
+    """
 
-    def mask(self, W: Array, state: State, epoch: int) -> Array | None:
-        """Ones and zeros of W's shape, or None while all exist."""
+    @property
+    def of(self) -> Literal["synapses", "neurons"]:
+        """What goes."""
+
+    @property
+    def needs(self) -> set[str]:
+        """Empty where W tells all."""
+
+    def init(self, map: Map, shape: tuple[int, ...]) -> State:
+        """What it remembers of a layer whose mask has this shape."""
+
+    def observe(self, map: Map, local: Local, W: Array, state: State) -> None:
+        """Watch one visit of a batch that is learned from; nothing is read from the device."""
+
+    def due(self, epoch: int) -> bool:
+        """Whether something goes when so many epochs are complete."""
+
+    def left(self, size: int) -> int | None:
+        """How many of ``size`` will be left in the end, where that is known beforehand."""
+
+    def use(self, map: Map, W: Array, state: State) -> Array:
+        """How much each is used, in the mask's shape."""
+
+    def mask(self, map: Map, W: Array, mask: Array, state: State, epoch: int) -> Array:
+        """The next mask of ones and zeros, 0 wherever ``mask`` is; may read from the device."""
 
 
 @dataclass
 class Batch:
     """x (N, ...) floats ready for the network, y (N,) labels or (N, ...) targets.
 
-    weight (N,) is 1, or 0 for the padding of a last test batch; index the samples' places in the data set.
+    weight (N,) is 1, or 0 for the padding of a last test batch; index the samples' places in the data set; labelled
+    (N,) is 1 where y may be looked at, 0 where it means nothing, or None where all samples have labels.
     Of sequences, x is (T, N, ...) or (T, N) whole numbers, y and weight (T, N); ``starts`` is False where they go on
     from the batch before.
     """
@@ -200,18 +254,30 @@ class Batch:
     weight: Array = None
     index: Any = None
     starts: bool = True
+    labelled: Array = None
 
 
 class Loss(Protocol):
-    """What is scored, and the error it starts."""
+    """What is scored, and the error it starts.
 
-    needs: set[str]  # signals: "output", later "image", "conv2.template", ...
+    A loss that counts wrong answers also has ``wrong(xp, signals, batch) -> Array``: how many samples (by weight) are
+    wrong, which is what the error in percent counts. One with a memory has ``init(xp, shapes, stream) -> State``, with
+    the shapes of one sample of every signal it needs; its arrays are changed in place and kept in checkpoints. One that
+    acts once per epoch has ``begin_epoch(xp, signals, batch, state, stream)``, called before the epoch's first batch
+    with the signals of that batch; it may read from the device.
+    """
 
-    def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
-        """(loss summed over the samples, {signal: error per sample})."""
+    # signals: "output", "conv2.n" before norm and activation, "conv2.y" at the end of the layer, "reconstruction", ...;
+    # also globs, as "*.template"
+    needs: set[str]
 
-    def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> Array:
-        """How many samples (by weight) are wrong: what the error in percent counts."""
+    def error(
+        self, xp: Backend, signals: Mapping[str, Array], batch: Batch, state: State, at: At
+    ) -> tuple[Array, dict[str, Array]]:
+        """(loss summed over the samples, {signal: error per sample, an array of its own}).
+
+        The memory moves where ``at.track`` says so: once for every training batch, and never in testing.
+        """
 
 
 Learn = Callable[[Any, Local], None]  # (the unit that saw it, what it saw)
@@ -222,7 +288,16 @@ class Unit(Protocol):
 
     Claims, as class attributes, absent meaning no: ``holds_weights`` (there are weights inside: ``back`` is called even
     where no error arrives, with None) · ``gives_fresh`` (what ``forward`` returns is nobody else's, so the next unit
-    may write into it) · ``spares_error`` (``back`` leaves dy as it was; any other unit may write into it).
+    may write into it) · ``spares_error`` (``back`` leaves dy as it was; any other unit may write into it) · ``clear``
+    (what is rendered passes it as it is).
+
+    A unit that a generative pass can go down through is ``clear``, or has
+
+        render(z, cache) -> (x_hat, trace)              through the switches that ``forward`` left in the cache
+        render_back(d, trace, learn) -> Array | None    the error at z; switches are constants
+
+    and, unless it begins another layer, ``unmasked(z)`` and ``unmasked_back(d)``: the same with all switches open, so
+    that a unit and its template keep one shape. Where all depends on sizes, ``renders`` says whether it can.
     """
 
     def wire(self, below: bool) -> bool:
@@ -236,7 +311,10 @@ class Unit(Protocol):
 
 
 class Pass(Protocol):
-    """In which order units run, and back again."""
+    """In which order units run, and back again.
+
+    A pass with more to show than its layers has ``about``: a line, and the heads and rows of a table.
+    """
 
     provides: set[str]
     units: Sequence[Any]  # everything it runs, for whoever walks
@@ -255,22 +333,40 @@ class Site(Protocol):
     xp: Backend
     name: str
 
-    def node(self, map: Map) -> Unit:
-        """A weight array behind ``map`` with this layer's four choices, initialized He-normal."""
+    @property
+    def signals(self) -> set[str]:
+        """What the loss looks at; some may be globs."""
+
+    @property
+    def steps(self) -> int:
+        """Time steps, where samples are sequences and arrive as (T, N, ...); otherwise 0."""
+
+    @property
+    def removes_bias(self) -> bool:
+        """Whether the rule's norm for this layer takes away a bias before it."""
+
+    def inside(self, part: str) -> Site:
+        """Of one product of a cell: ``gru1.x`` of ``gru1``, with choices of its own; sees one time step at a time."""
+
+    def node(self, map: Map, init: Any = None, bias: bool = True) -> Any:
+        """A weight array behind ``map`` with this layer's four choices, drawn as ``init`` says (None: He-normal)."""
 
     def gain_bias(self, shape: tuple[int, ...]) -> Unit:
         """A learned gain and bias per channel or unit for samples of ``shape``."""
 
-    def norm(self, shape: tuple[int, ...]) -> Unit | None:
-        """This layer's norm site, or None where the rule has none here."""
+    def norm(self, shape: tuple[int, ...], groups: int = 1, name: str = "") -> Unit | None:
+        """This layer's norm site, or None where the rule has none here.
+
+        ``groups`` of equal size along the channel axis never mix; ``name`` tells a second norm of one layer apart.
+        """
 
     def chain(
-        self, items: Sequence[Any], shape: tuple[int, ...], visits: int = 1, copy: str = ""
+        self, items: Sequence[Any], shape: tuple[int, ...], visits: int = 1, copy: str = "", steps: int = 0
     ) -> tuple[Unit, tuple[int, ...]]:
         """Units one after another, for a block or a pass; and the shape that comes out.
 
         ``visits``: norms inside keep statistics for so many. ``copy`` tells copies of one layer apart: their names
-        become ``conv1@copy``, and all of them have the choices of ``conv1``.
+        become ``conv1@copy``, and all of them have the choices of ``conv1``. ``steps``: samples are sequences.
         """
 
     def stream(self, name: str) -> Stream:
@@ -278,14 +374,23 @@ class Site(Protocol):
 
 
 class Layer(Protocol):
-    """What ``networks/*.yaml`` names: parameters, and how they become a unit for samples of a shape."""
+    """What ``networks/*.yaml`` names: parameters, and how they become a unit for samples of a shape.
+
+    Claims, as class attributes, absent meaning no: ``has_weights`` · ``products`` (names of several weight arrays, each
+    with choices of its own) · ``over_time`` (takes sequences only, (T, N, ...)) · ``in_layer`` (belongs to the weight
+    layer before it).
+    """
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit | None, tuple[int, ...]]:
         """(unit, shape of one sample coming out); ShapeError where the shape does not fit."""
 
 
 class Order(Protocol):
-    """What ``pass:`` of a network names: parameters, and how the network's layers become a running pass."""
+    """What ``pass:`` of a network names: parameters, and how the network's layers become a running pass.
+
+    ``sections``, a class attribute, names what it reads of a network file: ("layers",) where it is absent; of a graph
+    prenet, states, edges and postnet.
+    """
 
     def place(self, site: Site, network: Any) -> Pass:
-        """Everything placed and wired; ``network`` lists ``input`` and ``layers`` as read from its file."""
+        """Everything placed and wired; ``network`` has ``input`` and the sections as read from its file."""

@@ -33,6 +33,7 @@ KINDS = {
     "norm_stats": "norm statistic",
     "norm_op": "norm operation",
     "link": "update link",
+    "cut": "pruning cut",
     "schedule": "rate schedule",
     "transform": "data transform",
 }

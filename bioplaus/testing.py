@@ -9,10 +9,11 @@ attributes: a claim that is absent is not checked, one that is made must hold.
 from __future__ import annotations
 
 import copy
+import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from math import prod
 from typing import Any
@@ -23,15 +24,21 @@ from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.numpy import NumPy
 from bioplaus.backend.streams import Stream
 from bioplaus.backend.window import Window
+from bioplaus.config.graph import Edge
 from bioplaus.construct import make, parameters
 from bioplaus.errors import BioplausError, DataError, PartError, ShapeError
 from bioplaus.layers.conv import ConvMap
 from bioplaus.layers.dense import DenseMap
+from bioplaus.norms.composed import Remembered, composed
+from bioplaus.norms.reference import sp1
+from bioplaus.norms.stats import Sample
 from bioplaus.parts import COLLECT, LEARN, LOOK, TEST, Batch, Local, Map, State
+from bioplaus.pruning.cut import Seen
 from bioplaus.registry import get
-from bioplaus.units import Chain, GainBias, Node, NormSite, Parameter
+from bioplaus.units import Chain, GainBias, Node, NormSite, Parameter, can_render
 
 N = 6  # samples
+STEPS = 3  # of time, where samples are sequences
 OUTPUTS = 7  # of the network, where a channel wants to know; no size of the maps
 CLOSE = 1e-6  # relative; central differences in float64 are good to 1e-9 or so
 
@@ -46,7 +53,7 @@ class Claims:
     def __call__(self, holds: Any, claim: str) -> None:
         """Note the claim, or raise."""
         if not holds:
-            raise PartError(f"{self.title} breaks its contract: {claim}. Repair the part, or withdraw its claim.")
+            raise PartError(f"{self.title} breaks its contract: wanted '{claim}'. Repair it, or withdraw the claim.")
         if claim not in self.held:
             self.held.append(claim)
 
@@ -176,16 +183,23 @@ class Bench:
     xp: Backend
     name: str = "layer"
     maps: list[Map] = field(default_factory=list)
-    inside: list[Map] = field(default_factory=list)  # maps of layers within this one
+    within: list[Map] = field(default_factory=list)  # maps of layers within this one
+    steps: int = 0
+    removes_bias: bool = False
+    signals: frozenset[str] = frozenset({"*.template", "reconstruction"})  # looked at where a pass renders
 
-    def node(self, map: Map) -> Node:
-        """A weight array behind the map, and a bias."""
+    def inside(self, part: str) -> Bench:
+        """The same bench, for one product of a cell."""
+        return replace(self, name=f"{self.name}.{part}")
+
+    def node(self, map: Map, init: Any = None, bias: bool = True) -> Node:
+        """A weight array behind the map, and a bias where the layer wants one."""
         self.maps.append(map)
         channel, plasticity = get("channel", "bp")(), get("plasticity", "error")()
         weights = self._parameter("W", map.shape, "weights")
         feedback = channel.init(map, weights.W, OUTPUTS, Stream(0).at("V"))
-        bias = self._parameter("b", map.bias_shape, "bias")
-        return Node(self.name, self.xp, map, weights, bias, channel, feedback, plasticity)
+        b = self._parameter("b", map.bias_shape, "bias") if bias else None
+        return Node(self.name, self.xp, map, weights, b, channel, feedback, plasticity)
 
     def gain_bias(self, shape: tuple[int, ...]) -> GainBias:
         """A gain and a bias per channel or unit."""
@@ -193,20 +207,20 @@ class Bench:
         gain, bias = self._parameter("gain", ready, "gain"), self._parameter("bias", ready, "bias")
         return GainBias(self.name, self.xp, gain, bias, frozen=False)
 
-    def norm(self, shape: tuple[int, ...]) -> NormSite:
+    def norm(self, shape: tuple[int, ...], groups: int = 1, name: str = "") -> NormSite:
         """Batch normalization."""
         norm = get("norm", "batch")()
-        return NormSite(self.name, self.xp, norm, norm.init(self.xp, shape, 1))
+        return NormSite(name or self.name, self.xp, norm, norm.init(self.xp, shape, max(1, self.steps), groups))
 
     def chain(
-        self, items: Sequence[Any], shape: tuple[int, ...], visits: int = 1, copy: str = ""
+        self, items: Sequence[Any], shape: tuple[int, ...], visits: int = 1, copy: str = "", steps: int = 0
     ) -> tuple[Chain, tuple[int, ...]]:
         """Layers one after another."""
-        inner, units = Bench(self.xp, self.name), []
-        for item in items:
-            unit, shape = item.place(inner, shape)
+        inner, units = Bench(self.xp, self.name, steps=steps or self.steps), []
+        for place, item in enumerate(items):
+            unit, shape = item.place(replace(inner, name=f"{self.name}.{place}"), shape)
             units += [unit] if unit is not None else []
-        self.inside += inner.maps + inner.inside
+        self.within += inner.maps + inner.within
         return Chain(units), shape
 
     def stream(self, name: str) -> Stream:
@@ -215,7 +229,7 @@ class Bench:
 
     def _parameter(self, name: str, shape: tuple[int, ...], role: str) -> Parameter:
         W = _normal(self.xp, name, shape)
-        return Parameter(f"{self.name}.{name}", W, self.xp.zeros(shape), role, [], [])
+        return Parameter(f"{self.name}.{name}", W, role, self.xp.zeros(shape))
 
 
 @_contract("layer")
@@ -226,7 +240,7 @@ def check_layer(layer: Any, claims: Claims) -> None:
     for shape in ((6,), (2, 6, 6), ()):
         if shape == () and taken:
             break  # numbers of words are for those who take nothing else
-        bench = Bench(NumPy("float64"))
+        bench = Bench(NumPy("float64"), steps=STEPS if getattr(layer, "over_time", False) else 0)
         try:
             unit, out = layer.place(bench, shape)
         except ShapeError:
@@ -240,7 +254,7 @@ def check_layer(layer: Any, claims: Claims) -> None:
         if unit is None:
             claims(tuple(out) == shape, "without a unit the shape stays")
             continue
-        for map in bench.maps + bench.inside:
+        for map in bench.maps + bench.within:
             for line in check_map(map):
                 claims(True, f"its map: {line}")
         _check_unit(unit, bench, shape, out, claims)
@@ -251,11 +265,12 @@ def _check_unit(unit: Any, bench: Bench, shape: tuple[int, ...], out: tuple[int,
     claims.methods(unit, "wire", "forward", "back")
     xp = bench.xp
     unit.wire(True)
-    x = xp.raw(np.arange(N) % 3) if shape == () else _normal(xp, "x", (N, *shape))
-    g = _normal(xp, "g", (N, *out))
+    lead = (bench.steps, N) if bench.steps else (N,)
+    x = xp.raw(np.arange(N) % 3) if shape == () else _normal(xp, "x", (*lead, *shape))
+    g = _normal(xp, "g", (*lead, *out))
     before = xp.host(x)
     y, cache = unit.forward(x, LEARN)
-    claims(tuple(y.shape) == (N, *out), "forward gives the shape that place announced")
+    claims(tuple(y.shape) == (*lead, *out), "forward gives the shape that place announced")
     claims(_finite(xp, y), "forward gives finite numbers")
     claims(np.array_equal(xp.host(x), before), "forward leaves x as it was")
 
@@ -264,7 +279,7 @@ def _check_unit(unit: Any, bench: Bench, shape: tuple[int, ...], out: tuple[int,
 
     dx = unit.back(g + 0.0, cache, g, lambda learner, local: learner.learn(local, 1.0))
     if shape != ():
-        claims(dx is not None and tuple(dx.shape) == (N, *shape), "back gives the error in the shape of x")
+        claims(dx is not None and tuple(dx.shape) == (*lead, *shape), "back gives the error in the shape of x")
         claims(_slopes(xp, scored, x, dx), "back is the derivative of forward in x")
     for learner in _learners(unit):
         for parameter in learner.parameters():
@@ -273,7 +288,27 @@ def _check_unit(unit: Any, bench: Bench, shape: tuple[int, ...], out: tuple[int,
                 f"dW is the derivative of forward in its {parameter.role}",
             )
     tested = unit.forward(x, TEST)[0]
-    claims(tuple(tested.shape) == (N, *out) and _finite(xp, tested), "testing gives finite numbers of that shape")
+    claims(tuple(tested.shape) == (*lead, *out) and _finite(xp, tested), "testing gives finite numbers of that shape")
+    if can_render(unit) and not getattr(unit, "clear", False):
+        _check_rendering(xp, unit, x, g, claims)
+
+
+def _check_rendering(xp: Backend, unit: Any, x: Array, z: Array, claims: Claims) -> None:
+    """Down through the switches of a forward: linear, its way back the adjoint; with all switches open likewise."""
+    claims.methods(unit, "render", "render_back")
+    cache = unit.forward(x, LEARN._replace(render=True))[1]
+    if hasattr(unit, "wire_down"):
+        unit.wire_down(True)
+    kept, d = xp.host(z), _normal(xp, "d", tuple(x.shape))
+    x_hat, trace = unit.render(z, cache, None)
+    claims(tuple(x_hat.shape) == tuple(x.shape), "render gives the shape of x")
+    claims(_same(xp, z, kept), "render leaves z as it was")
+    back = unit.render_back(d + 0.0, trace, lambda learner, local: None, {})
+    claims(_close(xp, (x_hat * d).sum(), (z * back).sum()), "render_back is the adjoint of render")
+    if hasattr(unit, "unmasked"):
+        wide = unit.unmasked(z)
+        claims(tuple(wide.shape) == tuple(x.shape), "unmasked gives the shape of x")
+        claims(_close(xp, (wide * d).sum(), (z * unit.unmasked_back(d)).sum()), "unmasked_back is its adjoint")
 
 
 def _learners(unit: Any) -> list[Any]:
@@ -343,13 +378,19 @@ def _check_claims(channel: Any, map: Map, W: Array, state: State, claims: Claims
 
 @_contract("plasticity")
 def check_plasticity(plasticity: Any, claims: Claims) -> None:
-    """dW reads what ``needs`` names, adds to ``out`` in proportion to ``scale``, and changes nothing else."""
-    claims.methods(plasticity, "dW")
+    """dW reads what ``needs`` names, adds to ``out`` in proportion to ``scale``, and changes nothing else.
+
+    One that gathers instead settles what it has gathered, of all visits together, and begins anew.
+    """
     needs = set(getattr(plasticity, "needs", ()))
-    known = {f.name for f in fields(Local)} - {"at", "keep", "db"}
+    known = {f.name for f in fields(Local)} - {"at", "keep", "db", "going_down"}
     claims(needs and needs <= known, f"needs names fields of Local ({', '.join(sorted(known))})")
     if getattr(plasticity, "local", False):
         claims("dn" not in needs, "local: needs no error")
+    if hasattr(plasticity, "gather"):
+        _check_gathering(plasticity, needs, claims)
+        return
+    claims.methods(plasticity, "dW")
     overwrites = getattr(plasticity, "overwrites", False)
     for map in _maps():
         xp = map.xp
@@ -376,6 +417,32 @@ def check_plasticity(plasticity: Any, claims: Claims) -> None:
         if overwrites:
             nan = xp.zeros(map.shape) + float("nan")
             claims(_close(xp, grown(nan, 1.0, 0.0), dW), "overwrites: with keep 0 it ignores what out held")
+
+
+def _check_gathering(plasticity: Any, needs: set[str], claims: Claims) -> None:
+    claims.methods(plasticity, "init", "gather", "settle")
+    for map in _maps():
+        xp, W = map.xp, _normal(map.xp, "W", map.shape)
+        state = plasticity.init(map)
+        claims(isinstance(state, dict), "init gives a dict of arrays")
+        fresh = copy.deepcopy(state)
+        visits = []
+        for name in ("first", "second"):
+            below = {key: _normal(xp, f"{name} {key}", (N, *map.input)) for key in ("x", "x_hat")}
+            above = {key: _normal(xp, f"{name} {key}", (N, *map.output)) for key in ("n", "y", "dn", "u")}
+            visits.append({key: value for key, value in {**below, **above}.items() if key in needs})
+        for seen in visits:
+            before = {key: xp.host(value) for key, value in {**seen, "W": W}.items()}
+            plasticity.gather(Local(**seen), map, W, state)
+            after = {**seen, "W": W}
+            claims(all(_same(xp, after[key], before[key]) for key in before), "gather leaves W and what it saw alone")
+        change = plasticity.settle(map, W, state)
+        claims(tuple(change.shape) == tuple(map.shape) and _finite(xp, change), "settle gives finite numbers like W")
+        claims(bool(xp.host(change).any()) and change is not W, "settle gives a change, in an array of its own")
+        claims(all(_same(xp, state[key], fresh[key]) for key in fresh), "after it what is gathered begins anew")
+        together = {key: np.concatenate([seen[key] for seen in visits]) for key in visits[0]}
+        plasticity.gather(Local(**{key: xp.array(value) for key, value in together.items()}), map, W, state)
+        claims(_close(xp, plasticity.settle(map, W, state), change), "two visits count as one of all their samples")
 
 
 @_contract("link")
@@ -434,147 +501,280 @@ def check_update(update: Any, claims: Claims) -> None:
 def check_norm(norm: Any, claims: Claims) -> None:
     """The way back is the derivative of the way up; claims: ``removes_bias``, ``collects``, ``exact_gradient``.
 
-    A norm whose way back is not a gradient by design says ``exact_gradient = False``.
+    A norm whose way back is not a gradient by design says ``exact_gradient = False``. What it adds to the loss of each
+    sample it shows as ``penalty`` among its ``looks``. Groups of channels are tried where ``init`` takes them.
     """
     claims.methods(norm, "init", "forward", "back", "begin_collecting", "updated")
     collects = getattr(norm, "collects", None)
     claims(isinstance(collects, int) and collects >= 0, "collects is a number of batches, 0 or more")
     claims(isinstance(getattr(norm, "removes_bias", None), bool), "removes_bias is true or false")
-    xp = NumPy("float64")
-    for shape in ((4,), (3, 4, 4)):
-        n, g = _normal(xp, "n", (N, *shape)) + 0.5, _normal(xp, "g", (N, *shape))
-        state = norm.init(xp, shape, 1)
-        claims(isinstance(state, dict), "init gives a dict of arrays")
-        before = xp.host(n)
-        z, cache = norm.forward(xp, n, copy.deepcopy(state), LEARN)
-        claims(tuple(z.shape) == tuple(n.shape) and _finite(xp, z), "forward gives finite numbers of n's shape")
-        claims(_same(xp, n, before), "forward leaves n as it was")
-
-        def scored(n: Array = n, g: Array = g, state: State = state) -> float:
-            return float((norm.forward(xp, n, copy.deepcopy(state), LEARN)[0] * g).sum())
-
-        dn = norm.back(xp, g + 0.0, copy.deepcopy(state), cache)
-        claims(tuple(dn.shape) == tuple(n.shape), "back gives the error in n's shape")
-        if getattr(norm, "exact_gradient", True):
-            claims(_slopes(xp, scored, n, dn), "back is the derivative of forward")
-        kept = copy.deepcopy(state)
-        norm.forward(xp, n, state, LOOK)
-        claims(all(_same(xp, state[key], kept[key]) for key in kept), "a look without tracking leaves no trace")
-        offset = _normal(xp, "offset", (1, shape[0], *(1 for _ in shape[1:])))
-        moved = norm.forward(xp, n + offset, copy.deepcopy(state), LEARN)[0]
-        claims(
-            _close(xp, moved, z) == norm.removes_bias,
-            "removes_bias: a constant per unit changes nothing" if norm.removes_bias else "no removes_bias: it matters",
-        )
-        _check_testing(norm, xp, shape, state, claims)
+    xp, taken = NumPy("float64"), 0
+    for shape in ((8,), (8, 4, 3)):
+        for groups in (1, 2) if "groups" in inspect.signature(norm.init).parameters else (1,):
+            more = {"groups": groups} if groups > 1 else {}
+            try:
+                state = norm.init(xp, shape, 2, **more)
+            except ShapeError:  # a reference that such samples do not have
+                continue
+            taken += 1
+            _check_both_ways(norm, xp, shape, state, claims)
+            if groups > 1:
+                _check_groups(norm, xp, shape, norm.init(xp, shape, 2, **more), claims)
+            _check_memory(norm, xp, shape, state, claims)
+    claims(taken, "takes samples of some shape: (8,) or (8, 4, 3)")
 
 
-def _check_testing(norm: Any, xp: Backend, shape: tuple[int, ...], state: State, claims: Claims) -> None:
+def _check_both_ways(norm: Any, xp: Backend, shape: tuple[int, ...], state: State, claims: Claims) -> None:
+    """Forward and back from a fresh state, which stays fresh."""
+    n, g = _normal(xp, "n", (N, *shape)) + 0.5, _normal(xp, "g", (N, *shape))
+    claims(isinstance(state, dict), "init gives a dict of arrays")
+    before = xp.host(n)
+    z, cache = norm.forward(xp, n, copy.deepcopy(state), LEARN)
+    claims(tuple(z.shape) == tuple(n.shape) and _finite(xp, z), "forward gives finite numbers of n's shape")
+    claims(_same(xp, n, before), "forward leaves n as it was")
+
+    def scored() -> float:
+        trial = copy.deepcopy(state)
+        score = (norm.forward(xp, n, trial, LEARN)[0] * g).sum()
+        shown = norm.looks(trial) if hasattr(norm, "looks") else {}
+        return float(score + N * np.sum(shown.get("penalty", 0.0)))
+
+    dn = norm.back(xp, g + 0.0, copy.deepcopy(state), cache)
+    claims(tuple(dn.shape) == tuple(n.shape) and _finite(xp, dn), "back gives finite numbers of n's shape")
+    if getattr(norm, "exact_gradient", True):
+        claims(_slopes(xp, scored, n, dn), "back is the derivative of forward")
+    offset = _normal(xp, "offset", (1, shape[0], *(1 for _ in shape[1:])))
+    moved = norm.forward(xp, n + offset, copy.deepcopy(state), LEARN)[0]
+    claims(
+        _close(xp, moved, z) == norm.removes_bias,
+        "removes_bias: a constant per unit changes nothing" if norm.removes_bias else "no removes_bias: it matters",
+    )
+
+
+def _check_groups(norm: Any, xp: Backend, shape: tuple[int, ...], state: State, claims: Claims) -> None:
+    n, half = _normal(xp, "n", (N, *shape)), shape[0] // 2
+    other = n + 0.0
+    other[:, half:] = _normal(xp, "other", tuple(other[:, half:].shape))
+    one, two = (norm.forward(xp, each, copy.deepcopy(state), LEARN)[0][:, :half] for each in (n, other))
+    claims(_close(xp, one, two), "groups of channels never mix")
+
+
+def _check_memory(norm: Any, xp: Backend, shape: tuple[int, ...], state: State, claims: Claims) -> None:
+    """Three updates of two visits, a look, a collection; then testing."""
+    kept = copy.deepcopy(state)
+    for _ in range(3):
+        for visit in range(2):
+            z, cache = norm.forward(xp, _normal(xp, "seen", (N, *shape)), state, LEARN._replace(visit=visit))
+            norm.back(xp, z + 0.0, state, cache)
+        norm.updated(xp, state)
+    claims(set(state) == set(kept), "state keeps its arrays")
+    claims(all(_finite(xp, value) for value in state.values()), "state stays finite")
+    kept = copy.deepcopy(state)
+    z, cache = norm.forward(xp, _normal(xp, "look", (N, *shape)), state, LOOK)
+    norm.back(xp, z + 0.0, state, cache)
+    claims(all(_same(xp, state[key], kept[key]) for key in kept), "a look without tracking leaves no trace")
     norm.begin_collecting(state)
     for k in range(norm.collects):
-        norm.forward(xp, _normal(xp, f"batch{k}", (N, *shape)), state, COLLECT)
+        for visit in range(2):
+            norm.forward(xp, _normal(xp, f"batch{k}", (N, *shape)), state, COLLECT._replace(visit=visit))
     n, kept = _normal(xp, "test", (N, *shape)), copy.deepcopy(state)
-    z = norm.forward(xp, n, state, TEST)[0]
+    z, beyond = (norm.forward(xp, n, state, TEST._replace(visit=visit))[0] for visit in (1, 7))
     claims(tuple(z.shape) == tuple(n.shape) and _finite(xp, z), "testing after collecting gives finite numbers")
+    claims(_same(xp, z, beyond), "a visit beyond the stored ones is tested like the last")
     claims(all(_same(xp, state[key], kept[key]) for key in kept), "testing leaves no trace")
-    claims(
-        _close(xp, norm.forward(xp, n[:1], state, TEST)[0], z[:1]), "in testing a sample does not depend on its batch"
-    )
-    norm.updated(xp, state)
-    claims(set(state) == set(kept), "state keeps its arrays")
+    alone = norm.forward(xp, n[:1], state, TEST._replace(visit=1))[0]
+    claims(_close(xp, alone, z[:1]), "in testing a sample does not depend on its batch")
 
 
 @_contract("norm_ref")
 def check_norm_ref(ref: Any, claims: Claims) -> None:
-    """Names axes that a statistic can run over."""
-    claims.methods(ref, "axes")
-    for ndim in (2, 4):
-        axes = [axis % ndim for axis in ref.axes(ndim)]
-        claims(axes and len(set(axes)) == len(axes), "axes are some of the array's, each once")
+    """Its averaging map has an adjoint; claims: ``over_samples``, ``per_channel``."""
+    claims.methods(ref, "fit")
+    xp, taken = NumPy("float64"), 0
+    for shape in ((8,), (8, 4, 3)):
+        for groups in (1, 2):
+            try:
+                M = ref.fit(xp, shape, groups)
+            except ShapeError:
+                continue
+            taken += 1
+            x, g = (M.split(_normal(xp, name, (N, *shape))) for name in ("x", "g"))
+            mean, back = M.mean(xp, x), M.spread(xp, M.pool(g), N)
+            up, down = ((mean + 0.0 * x) * g).sum(), ((back + 0.0 * g) * x).sum()
+            claims(_close(xp, up, down), "<M x, g> = <x, spread(pool(g))>")
+            claims(_same(xp, M.join(x), _normal(xp, "x", (N, *shape))), "join undoes split")
+            once = mean.shape[0] == 1
+            claims(once == ref.over_samples, "over_samples: one statistic for the batch, or each sample's own")
+            if ref.over_samples:
+                claims(tuple(mean.shape[1:]) == tuple(M.stored), "stored is the shape of a statistic")
+            offset = _normal(xp, "offset", (1, shape[0], *(1 for _ in shape[1:])))
+            moved = M.join(M.mean(xp, x + M.split(offset + xp.zeros((N, *shape)))) - mean + 0.0 * x)
+            claims(
+                _close(xp, moved, offset + xp.zeros((N, *shape))) == ref.per_channel,
+                "per_channel: a constant per channel moves its mean by as much, and only then",
+            )
+    claims(taken, "fits samples of some shape: (8,) or (8, 4, 3)")
 
 
 @_contract("norm_stats")
 def check_norm_stats(stats: Any, claims: Claims) -> None:
-    """Remembers what it gathers: the same statistics again and again are what it ends with."""
-    claims.methods(stats, "init", "observe", "gather")
-    xp = NumPy("float64")
-    state = stats.init(xp, (4,))
-    mean, sigma = _normal(xp, "mean", (4,)), abs(_normal(xp, "sigma", (4,)))
-    for _ in range(500):
-        stats.observe(state, mean, sigma)
-        stats.gather(state, mean, sigma)
-    claims(_close(xp, state["mean"], mean), "mean settles on a mean that stays")
-    claims(_close(xp, state["sigma"], sigma), "sigma settles on a deviation that stays")
+    """The same statistics again and again are what it hands on, and what it remembers."""
+    claims.methods(stats, "init", "taken", "seen", "error", "returned", "begin_collecting", "updated", "looks")
+    said = stats.p >= 1.0 and stats.centre in ("A", "B", "C") and stats.eps >= 0.0
+    claims(said, "p, centre and eps say what is taken")
+    xp, shape = NumPy("float64"), (4, 1, 1)
+    state = Remembered(stats.init(xp, 2, {"mean": shape, "sigma": shape}))
+    now = {"mean": _normal(xp, "mean", (1, *shape)), "sigma": abs(_normal(xp, "sigma", (1, *shape)))}
+    for _ in range(5):
+        for visit in range(2):
+            at = LEARN._replace(visit=visit)
+            for name, value in now.items():
+                claims(_close(xp, stats.taken(xp, state, name, value, at), value), f"takes a {name} that stays")
+            seen = stats.seen(xp, state, now, at)
+            for name, value in now.items():
+                claims(_finite(xp, stats.error(xp, state, name, value, seen)), "errors stay finite")
+            stats.returned(state, seen)
+        stats.updated(xp, state)
+    if stats.remembers:
+        for name, value in now.items():
+            claims(_close(xp, stats.stored(state, name, TEST), value), f"remembers a {name} that stays")
+    claims(set(stats.looks(state)) <= set(state), "looks show some of what it keeps")
 
 
 @_contract("norm_op")
 def check_norm_op(op: Any, claims: Claims) -> None:
-    """The way back is the derivative of the way up; stored statistics do what fresh ones did."""
-    claims.methods(op, "fresh", "stored", "back")
+    """Composed with each sample's own statistics: its way back, and the errors at the numbers it learns, are slopes."""
+    claims.methods(op, "references", "constants", "shift", "learned")
     xp = NumPy("float64")
-    for shape in ((N, 4), (N, 3, 4, 4)):
-        x, g = _normal(xp, "x", shape), _normal(xp, "g", shape)
-        z, mean, sigma = op.fresh(xp, x, 1e-5)
-        ready = (1, -1, *(1 for _ in shape[2:]))
-        stored = op.stored(x, mean.reshape(ready), sigma.reshape(ready))
-        claims(_close(xp, stored, z), "stored statistics do what fresh ones did")
+    for shape in ((4,), (4, 5, 4)):
+        norm = composed(sp1(), Sample(), op)
+        state = norm.init(xp, shape)
+        x, g = _normal(xp, "x", (N, *shape)), _normal(xp, "g", (N, *shape))
 
-        def scored(x: Array = x, g: Array = g) -> float:
-            return float((op.fresh(xp, x, 1e-5)[0] * g).sum())
+        def scored(x: Array = x, g: Array = g, norm: Any = norm, state: Any = state) -> float:
+            return float((norm.forward(xp, x, state, LEARN)[0] * g).sum())
 
-        claims(_slopes(xp, scored, x, op.back(xp, g + 0.0, x, mean, sigma)), "back is the derivative of fresh")
+        _, cache = norm.forward(xp, x, state, LEARN)
+        assert cache is not None
+        dx = norm.back(xp, g + 0.0, state, cache)
+        claims(_slopes(xp, scored, x, dx), "back is the derivative of forward")
+        claims(set(state.errors) == set(op.learns), "gives an error at every number it learns")
+        for name, number in state.learned.items():
+            claims(_slopes(xp, scored, number, state.errors[name].reshape((1,))), f"its error at {name} is the slope")
 
 
 @_contract("pruning")
 def check_pruning(pruning: Any, claims: Claims) -> None:
-    """A mask is None, or ones and zeros of W's shape."""
-    claims.methods(pruning, "observe", "mask")
+    """A mask of ones and zeros, of W's shape or of one sample's output, in which nothing that is gone comes back."""
+    claims.methods(pruning, "init", "observe", "due", "use", "mask")
+    claims(pruning.of in ("synapses", "neurons"), "of is synapses or neurons")
+    needs, known = set(pruning.needs), {f.name for f in fields(Local)} - {"at", "keep", "db"}
+    claims(needs <= known, f"needs names fields of Local ({', '.join(sorted(known))})")
     for map in _maps():
-        xp = map.xp
-        W = _normal(xp, "W", map.shape)
-        state: State = {}
-        local = Local(x=_normal(xp, "x", (N, *map.input)), n=_normal(xp, "n", (N, *map.output)))
-        local.y = local.n
-        pruning.observe(local, state)
-        for epoch in range(3):
-            mask = pruning.mask(W, state, epoch)
-            claims(mask is None or tuple(mask.shape) == tuple(W.shape), "a mask has W's shape, or is None")
-            claims(mask is None or bool(np.isin(xp.host(mask), (0.0, 1.0)).all()), "a mask holds ones and zeros")
-        claims(_same(xp, W, _normal(xp, "W", map.shape)), "mask leaves W as it was")
+        xp, W = map.xp, _normal(map.xp, "W", map.shape)
+        shape = map.shape if pruning.of == "synapses" else (1, *map.output)
+        mask, state = xp.zeros(shape) + 1.0, pruning.init(map, shape)
+        claims(isinstance(state, dict), "init gives a dict of arrays")
+        for epoch in range(1, 13):
+            local = Local(x=_normal(xp, f"x{epoch}", (N, *map.input)), y=_normal(xp, f"y{epoch}", (N, *map.output)))
+            pruning.observe(map, local, W, state)
+            claims(all(_finite(xp, value) for value in state.values()), "what it remembers stays finite")
+            use = pruning.use(map, W, state)
+            claims(tuple(use.shape) == shape and _finite(xp, use), "use is finite, of the mask's shape")
+            if not pruning.due(epoch):
+                continue
+            before, found = xp.host(mask), pruning.mask(map, W, mask, state, epoch)
+            claims(tuple(found.shape) == shape, f"a mask of {pruning.of} has their shape")
+            claims(bool(np.isin(xp.host(found), (0.0, 1.0)).all()), "a mask holds ones and zeros")
+            claims(bool((xp.host(found) <= before).all()), "nothing that is gone comes back")
+            claims(_same(xp, mask, before), "mask leaves the mask before as it was")
+            mask = found
+        claims(_same(xp, W, _normal(xp, "W", map.shape)), "W is left as it was")
+
+
+@_contract("cut")
+def check_cut(cut: Any, claims: Claims) -> None:
+    """Says when, and who survives: none that was gone, and as many as it says beforehand."""
+    claims.methods(cut, "due", "left", "survivors")
+    claims(cut.judges in ("", "averages", "weights"), "judges is empty, averages or weights")
+    xp, shape = NumPy("float64"), (20, 30)
+    W, alive = _normal(xp, "W", shape), np.ones(shape, bool)
+    for epoch in range(1, 101):
+        if cut.due(epoch):
+            use = abs(W) if cut.judges == "weights" else np.exp(-abs(_normal(xp, f"use{epoch}", shape)))
+            stays = cut.survivors(Seen(use, alive, W, samples=1000.0), epoch)
+            claims(stays.shape == shape and stays.dtype == bool, "survivors are true or false, of the mask's shape")
+            claims(not (stays & ~alive).any(), "none survives that was gone")
+            claims(stays.any(), "something survives")
+            alive = stays
+    claims(not cut.due(0), "nothing goes before the first epoch")
+    left = cut.left(alive.size)
+    claims(left is None or left == alive.sum(), "left says beforehand how many there will be")
 
 
 # -- what is scored, walked, scheduled -------------------------------------------------------
 @_contract("loss")
 def check_loss(loss: Any, claims: Claims) -> None:
-    """The error is the derivative of the loss; padded samples count for nothing."""
-    claims.methods(loss, "error", "wrong")
+    """The error is the derivative of the loss; padded samples count for nothing; a memory moves in training alone."""
+    claims.methods(loss, "error")
     needs = set(getattr(loss, "needs", ()))
     claims(needs and all(isinstance(need, str) for need in needs), "needs names signals")
     xp = NumPy("float64")
-    signals = {need: _normal(xp, need, (N, 4)) for need in needs}
+    shape, state = _remembered(xp, loss, needs, claims)
+    signals = {need: _normal(xp, need, (N, *shape)) for need in needs}
     weight = xp.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
     y = xp.raw(np.arange(N) % 4)
     inputs = _normal(xp, "x", (N, 4))
     for batch in (Batch(inputs, y), Batch(inputs, y, weight)):
-        _, errors = loss.error(xp, signals, batch)
+        kept = copy.deepcopy((signals, state))
+        _, errors = loss.error(xp, signals, batch, state, LOOK)
         claims(errors and set(errors) <= needs, "gives errors at signals it needs")
+        claims(all(error is not signals[name] for name, error in errors.items()), "an error is an array of its own")
+        for now, before in zip((signals, state), kept, strict=True):
+            claims(all(_same(xp, now[key], before[key]) for key in before), "a look leaves signals and memory alone")
         for name, error in errors.items():
 
             def scored(batch: Batch = batch) -> float:
-                return float(loss.error(xp, signals, batch)[0])
+                return float(loss.error(xp, signals, batch, state, LOOK)[0])
 
             claims(_slopes(xp, scored, signals[name], error), f"the error at {name!r} is the derivative of the loss")
-        wrong = float(loss.wrong(xp, signals, batch))
-        claims(0.0 <= wrong <= N and wrong == round(wrong), "wrong counts samples")
+        if hasattr(loss, "wrong"):
+            wrong = float(loss.wrong(xp, signals, batch))
+            claims(0.0 <= wrong <= N and wrong == round(wrong), "wrong counts samples")
     real = np.flatnonzero(xp.host(weight))
     part = {name: xp.array(xp.host(signal)[real]) for name, signal in signals.items()}
     alone = Batch(xp.array(xp.host(inputs)[real]), xp.raw(xp.host(y)[real]))
     padded = Batch(inputs, y, weight)
+    counts = [
+        (loss.error(xp, s, b, state, LOOK)[0], loss.wrong(xp, s, b) if hasattr(loss, "wrong") else 0.0)
+        for s, b in ((part, alone), (signals, padded))
+    ]
     claims(
-        _close(xp, loss.error(xp, part, alone)[0], loss.error(xp, signals, padded)[0])
-        and float(loss.wrong(xp, part, alone)) == float(loss.wrong(xp, signals, padded)),
+        _close(xp, counts[0][0], counts[1][0]) and float(counts[0][1]) == float(counts[1][1]),
         "samples of weight 0 count for nothing",
     )
+    loss.error(xp, signals, Batch(inputs, y), state, LEARN)
+    claims(all(_finite(xp, value) for value in state.values()), "the memory stays finite")
+
+
+def _remembered(xp: Backend, loss: Any, needs: set[str], claims: Claims) -> tuple[tuple[int, ...], State]:
+    """A shape of samples that the loss takes, and what it remembers after one epoch has begun and one batch learned."""
+    if not hasattr(loss, "init"):
+        return (4,), {}
+    for shape in ((4,), (3, 4, 4)):
+        try:
+            state = loss.init(xp, dict.fromkeys(needs, shape), Stream(0).at("loss"))
+        except ShapeError:
+            continue
+        claims(isinstance(state, dict), "init gives a dict of arrays")
+        batch = Batch(_normal(xp, "x", (N, 4)), xp.raw(np.arange(N) % 4))
+        signals = {need: _normal(xp, f"first {need}", (N, *shape)) for need in needs}
+        if hasattr(loss, "begin_epoch"):
+            loss.begin_epoch(xp, signals, batch, state, Stream(0).at("epoch"))
+        loss.error(xp, signals, batch, state, LEARN)
+        return shape, state
+    claims(False, "takes signals of some shape: (4,) or (3, 4, 4)")
+    return (), {}
 
 
 @_contract("pass")
@@ -586,14 +786,15 @@ def check_pass(order: Any, claims: Claims) -> None:
     provides = set(getattr(pass_, "provides", ()))
     claims(provides, "provides names signals")
     xp = NumPy("float64")
-    batch = Batch(_normal(xp, "x", (N, 6)), xp.raw(np.arange(N) % 4))
+    lead = (STEPS, N) if getattr(pass_, "steps", 0) else (N,)  # sequences
+    batch, at = Batch(_normal(xp, "x", (*lead, 6)), xp.raw(np.arange(N) % 4)), LEARN._replace(render=True)
     with xp.scope():
-        signals, tape = pass_.forward(batch, LEARN)
+        signals, tape = pass_.forward(batch, at)
         claims(provides <= set(signals), "forward gives what it provides")
         errors = {name: _normal(xp, f"error at {name}", tuple(signals[name].shape)) for name in provides}
 
         def scored() -> float:
-            found = pass_.forward(batch, LEARN)[0]
+            found = pass_.forward(batch, at)[0]
             return sum(float((found[name] * error).sum()) for name, error in errors.items())
 
         pass_.back(
@@ -607,9 +808,20 @@ def check_pass(order: Any, claims: Claims) -> None:
 
 
 def small_network() -> Any:
-    """Two dense layers with rectification between them, for samples of 6 numbers: something a pass can place."""
-    layers = [get("layer", "dense")(5), get("layer", "relu")(), get("layer", "dense")(4)]
-    return types.SimpleNamespace(input=(6,), layers=layers)
+    """Something a pass can place, for samples of 6 numbers: two dense layers with rectification between them; or, for
+    those that walk graphs, two states that hand on through dense layers.
+    """
+    dense, relu = get("layer", "dense"), get("layer", "relu")()
+    ends = (("h1", "h1", True), ("h1", "h2", True), ("h2", "h2", False))
+    return types.SimpleNamespace(
+        input=(6,),
+        layers=[dense(5), relu, dense(4)],
+        prenet=[dense(5)],
+        states={"h1": (5,), "h2": (5,)},
+        edges=[Edge(f"{a}_{b}", a, b, (dense(5), relu), share=share) for a, b, share in ends],
+        postnet=[dense(4)],
+        where=lambda *keys: "small network: " + ".".join(map(str, keys)),
+    )
 
 
 @_contract("schedule")
@@ -624,6 +836,28 @@ def check_schedule(schedule: Any, claims: Claims) -> None:
             "factors are finite, 0 or more",
         )
         claims(factors == [schedule.at(done, total) for done in range(total)], "the same factor when asked again")
+
+
+@_contract("transform")
+def check_transform(transform: Any, claims: Claims) -> None:
+    """Samples keep their shape, x stays as it was, and all that is drawn comes from the stream."""
+    claims.methods(transform, "fits", "__call__")
+    xp = NumPy("float64")
+    taken = 0
+    for shape in ((6,), (3, 8, 8)):
+        try:
+            transform.fits(shape)
+        except ShapeError:
+            continue
+        taken += 1
+        x = _normal(xp, "x", (N, *shape))
+        before, stream = xp.host(x), Stream(0).at("augment")
+        y = transform(xp, x, stream)
+        claims(tuple(y.shape) == (N, *shape), "samples keep their shape")
+        claims(_finite(xp, y), "gives finite numbers")
+        claims(_same(xp, x, before), "leaves x as it was")
+        claims(_same(xp, y, transform(xp, x, stream)), "the same stream gives the same samples")
+    claims(taken, "fits samples of some shape: (6,) or (3, 8, 8)")
 
 
 # -- where it runs and what it learns from ---------------------------------------------------

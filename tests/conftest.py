@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +56,22 @@ class Engine:
         dtype: str = "float64",
         device: str = "cpu",
         classes: int = 3,
+        over: int = 0,
         **rule: Any,
     ) -> Any:
         """``stack``: layers as in a network file; ``rule``: what a rule file may hold, and the network's ``loss``.
+
+        ``over``: samples are sequences of so many steps. An empty ``input``: they are symbols.
 
         In its place, ``shipped`` names a rule file of the package.
         """
         pytest.importorskip(on)
         loss = rule.pop("loss", "softmax_cross_entropy")
-        defaults = {"update": {"recipe": "sgd", "rate": 0.1}, **rule.pop("defaults", {})}
-        network = {"network": "tested", "input": list(input) or [1], "layers": stack, "loss": loss}
+        defaults = {"update": {"recipe": "sgd", "rate": 0.1, "momentum": 0.0}, **rule.pop("defaults", {})}
+        network = {"network": "tested", "input": list(input) or "symbols", "layers": stack, "loss": loss}
+        if over:
+            network["pass"] = {"recipe": "recurrent", "steps": over}
         settings = config.load(rule.get("shipped") or {"rule": "tested", "defaults": defaults, **rule}, network=network)
-        if not input:  # whole numbers, one for each sample: what an embedding takes
-            settings = settings.model_copy(update={"network": replace(settings.network, input=())})
         return assemble.assembled(
             settings, classes=classes, xp=assemble.array_library(on, dtype=dtype, device=device, threads=1)
         )

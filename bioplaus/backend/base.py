@@ -72,8 +72,16 @@ class Backend(ABC):
         """x[rows] along the first axis; rows int64 on the device."""
 
     @abstractmethod
+    def add_rows(self, out: Array, rows: Array, values: Array, scale: float) -> None:
+        """out[rows[i]] <- out[rows[i]] + scale * values[i], one i after another; rows int64, some perhaps equal."""
+
+    @abstractmethod
     def one_hot(self, labels: Array, classes: int) -> Array:
-        """(N,) int -> (N, classes) floats."""
+        """(...) int -> (..., classes) floats."""
+
+    @abstractmethod
+    def stack(self, arrays: Sequence[Array], out: Array | None = None) -> Array:
+        """Arrays of one shape along a new first axis; written into ``out`` where it has the shape that comes out."""
 
     # -- element by element ------------------------------------------------------------------
     @abstractmethod
@@ -87,6 +95,10 @@ class Backend(ABC):
     @abstractmethod
     def multiply(self, a: Array, b: Any, out: Array) -> Array:
         """out <- a * b; out may be a or b. Returns out."""
+
+    @abstractmethod
+    def approach(self, a: Array, b: Array, share: Any) -> None:
+        """a <- a + share * (b - a), in place; share is a number or an array ready to broadcast."""
 
     @abstractmethod
     def exp(self, x: Array) -> Array:
@@ -117,12 +129,24 @@ class Backend(ABC):
         """max(x, 0); NaN stays NaN."""
 
     @abstractmethod
-    def relu_back(self, dy: Array, y: Array) -> Array:
-        """dy where y > 0, else 0; may write into dy."""
+    def relu_back(self, dy: Array, y: Array, inplace: bool = True) -> Array:
+        """dy where y > 0, else 0; may write into dy where ``inplace``."""
 
     @abstractmethod
     def tanh(self, x: Array) -> Array:
         """Hyperbolic tangent."""
+
+    @abstractmethod
+    def tanh_back(self, dy: Array, y: Array, out: Array | None = None) -> Array:
+        """dy (1 - y^2); out may be dy."""
+
+    @abstractmethod
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + e^-x)."""
+
+    @abstractmethod
+    def sigmoid_back(self, dy: Array, y: Array, out: Array | None = None) -> Array:
+        """dy y (1 - y); out may be dy."""
 
     @abstractmethod
     def log_softmax(self, x: Array) -> Array:
@@ -138,10 +162,20 @@ class Backend(ABC):
         """n (..., N, out) @ V.T -> (..., N, in)."""
 
     @abstractmethod
-    def linear_outer(self, x: Array, n: Array, out: Array, scale: float, keep: float) -> None:
+    def linear_outer(
+        self, x: Array, n: Array, out: Array, scale: float, keep: float, bias: Array | None = None
+    ) -> None:
         """out (in, out) <- keep * out + scale * x.T @ n; keep = 0 ignores what out held, NaN included.
 
-        x and n are (N, .) or (..., N, .); leading axes are summed over.
+        x and n are (N, .) or (..., N, .); leading axes are summed over. With ``bias`` (1, out): also
+        bias <- keep * bias + scale * sum(n).
+        """
+
+    @abstractmethod
+    def pseudo_inverse(self, A: Array, cutoff: float) -> Array:
+        """Of a symmetric A (n, n) without negative eigenvalues, computed in double precision.
+
+        Eigenvalues up to ``cutoff`` times the largest count as 0. May read from the device.
         """
 
     # -- convolution (cross-correlation, no kernel flip) -------------------------------------
@@ -175,6 +209,10 @@ class Backend(ABC):
         """Sends dy to the elements that won -> (N, C, *window.size)."""
 
     @abstractmethod
+    def maxpool_take(self, x: Array, which: Array, window: Window) -> Array:
+        """What x (N, C, *window.size) holds at the elements that won: the adjoint of ``maxpool_back``."""
+
+    @abstractmethod
     def avgpool(self, x: Array, window: Window) -> Array:
         """Mean of the in-image elements of each window -> (N, C, *window.output)."""
 
@@ -194,6 +232,18 @@ class Backend(ABC):
     def standardize_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
         """dx = (dz - mean(dz) - z mean(dz z)) / sigma, through both statistics."""
 
+    def standardize_rows(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
+        """Each row of x (rows, features): z = (x - mean) / sqrt(var + eps), and two arrays for the way back."""
+        mean = x.mean(-1, keepdims=True)
+        z = x - mean
+        sigma = self.sqrt((z * z).mean(-1, keepdims=True) + eps)
+        return z / sigma, mean, sigma
+
+    def standardize_rows_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
+        """dx = (dz - mean(dz) - z mean(dz z)) / sigma, row by row; the last two as ``standardize_rows`` gave them."""
+        z = (x - mean) / sigma
+        return (dz - dz.mean(-1, keepdims=True) - z * (dz * z).mean(-1, keepdims=True)) / sigma
+
     def standardize_scaled(self, x: Array, eps: float, gain: Array, bias: Array) -> tuple[Array, Array, Array]:
         """(gain z + bias, mean, sigma): ``standardize`` with a gain and a bias ready to broadcast."""
         z, mean, sigma = self.standardize(x, eps)
@@ -206,6 +256,32 @@ class Backend(ABC):
         axes, ready = (0, *range(2, x.ndim)), (1, -1, *([1] * (x.ndim - 2)))
         z = (x - mean.reshape(ready)) / sigma.reshape(ready)
         return self.standardize_back(dy * gain, x, mean, sigma), (dy * z).sum(axes), dy.sum(axes)
+
+    # Per channel (axis 1), p = 1 or 2; what has one number per channel is (1, C, 1, 1) or (1, C).
+
+    def channel_power(self, x: Array, centre: Array | float, p: float, tilted: bool) -> tuple[Array, Array | float]:
+        """Means over all other axes of |x - centre|^p, and of sign(x - centre) where ``tilted`` and p = 1, else 0."""
+        axes, d = (0, *range(2, x.ndim)), x - centre
+        if p == 2.0:
+            return (d * d).mean(axes, keepdims=True), 0.0
+        return self.abs(d).mean(axes, keepdims=True), self.sign(d).mean(axes, keepdims=True) if tilted else 0.0
+
+    def channel_scaled(self, x: Array, mean: Array, scale: Array, shift: Array | None = None) -> Array:
+        """(x - mean) * scale + shift, an array of its own."""
+        y = (x - mean) * scale
+        return y if shift is None else y + shift
+
+    def channel_sums(self, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+        """Sums over all other axes of dy and of dy (x - mean)."""
+        axes = (0, *range(2, x.ndim))
+        return dy.sum(axes, keepdims=True), (dy * (x - mean)).sum(axes, keepdims=True)
+
+    def channel_mix(
+        self, dy: Array, scale: Array, x: Array, centre: Array | float, slope: Array, shift: Array, p: float
+    ) -> Array:
+        """dy * scale + h * slope + shift, with h = x - centre for p = 2 and its sign for p = 1; may write into dy."""
+        d = x - centre
+        return dy * scale + (d if p == 2.0 else self.sign(d)) * slope + shift
 
     # -- random numbers ----------------------------------------------------------------------
     @abstractmethod

@@ -7,7 +7,7 @@ cache. The module of array functions is held as ``self.np``, so CuPy runs the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -95,9 +95,18 @@ class NumPy(Backend):
         """x[rows], in the same memory order."""
         return _channels_first(x.transpose(0, 2, 3, 1)[rows]) if x.ndim == 4 else x[rows]
 
+    def add_rows(self, out: Array, rows: Array, values: Array, scale: float) -> None:
+        """out[rows] <- out[rows] + scale * values."""
+        self.np.add.at(out, rows, self.np.multiply(values, scale, dtype=self.dtype))
+
     def one_hot(self, labels: Array, classes: int) -> Array:
-        """(N,) int -> (N, classes) floats."""
-        return (labels[:, None] == self.np.arange(classes)).astype(self.dtype)
+        """(...) int -> (..., classes) floats."""
+        return (labels[..., None] == self.np.arange(classes)).astype(self.dtype)
+
+    def stack(self, arrays: Sequence[Array], out: Array | None = None) -> Array:
+        """Along a new first axis."""
+        fits = out is not None and out.shape == (len(arrays), *arrays[0].shape)
+        return self.np.stack(arrays, out=out if fits else None)
 
     # -- element by element ------------------------------------------------------------------
     def sign(self, x: Array, out: Array | None = None) -> Array:
@@ -111,6 +120,10 @@ class NumPy(Backend):
     def multiply(self, a: Array, b: Any, out: Array) -> Array:
         """out <- a * b."""
         return self.np.multiply(a, b, out=out, dtype=self.dtype)
+
+    def approach(self, a: Array, b: Array, share: Any) -> None:
+        """a <- a + share * (b - a)."""
+        a += share * (b - a)
 
     def exp(self, x: Array) -> Array:
         """e to the x."""
@@ -141,13 +154,25 @@ class NumPy(Backend):
         """max(x, 0); NaN stays NaN."""
         return self.np.maximum(x, 0, out=x if inplace else None)
 
-    def relu_back(self, dy: Array, y: Array) -> Array:
-        """dy where y > 0, else 0, written into dy."""
-        return self._gate(dy, y > 0, dy)
+    def relu_back(self, dy: Array, y: Array, inplace: bool = True) -> Array:
+        """dy where y > 0, else 0."""
+        return self._gate(dy, y > 0, dy if inplace else self.np.empty_like(dy))
 
     def tanh(self, x: Array) -> Array:
         """Hyperbolic tangent."""
         return self.np.tanh(x)
+
+    def tanh_back(self, dy: Array, y: Array, out: Array | None = None) -> Array:
+        """dy (1 - y^2)."""
+        return self.np.multiply(dy, 1.0 - y * y, out=out)
+
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + e^-x), by tanh, which no x overflows."""
+        return 0.5 * self.np.tanh(0.5 * x) + 0.5
+
+    def sigmoid_back(self, dy: Array, y: Array, out: Array | None = None) -> Array:
+        """dy y (1 - y)."""
+        return self.np.multiply(dy, y * (1.0 - y), out=out)
 
     def log_softmax(self, x: Array) -> Array:
         """Along the last axis."""
@@ -166,10 +191,21 @@ class NumPy(Backend):
         """n @ V.T."""
         return n @ V.swapaxes(-1, -2)
 
-    def linear_outer(self, x: Array, n: Array, out: Array, scale: float, keep: float) -> None:
-        """out <- keep * out + scale * x.T @ n, summed over samples and leading axes."""
-        total = x.reshape(-1, x.shape[-1]).T @ n.reshape(-1, n.shape[-1])
-        self._accumulate(out, total, scale, keep)
+    def linear_outer(
+        self, x: Array, n: Array, out: Array, scale: float, keep: float, bias: Array | None = None
+    ) -> None:
+        """out <- keep * out + scale * x.T @ n, summed over samples and leading axes; bias likewise."""
+        rows, columns = x.reshape(-1, x.shape[-1]), n.reshape(-1, n.shape[-1])
+        self._accumulate(out, rows.T @ columns, scale, keep)
+        if bias is not None:
+            self._accumulate(bias, columns.sum(0, keepdims=True), scale, keep)
+
+    def pseudo_inverse(self, A: Array, cutoff: float) -> Array:
+        """By eigenvalues."""
+        values, axes = self.np.linalg.eigh(A.astype("float64"))
+        kept = values > cutoff * values[-1]
+        inverse = kept / self.np.where(kept, values, 1.0)
+        return ((axes * inverse) @ axes.T).astype(self.dtype)
 
     # -- convolution -------------------------------------------------------------------------
     def conv(self, x: Array, W: Array, b: Array | None, window: Window) -> Array:
@@ -241,6 +277,16 @@ class NumPy(Backend):
                 self._gate(dy[samples], which[samples] == i * window.kernel[1] + j, part)
                 dx[samples, *inside] += part[:, *at]
         return _channels_first(dx)
+
+    def maxpool_take(self, x: Array, which: Array, window: Window) -> Array:
+        """What x holds at the elements that won."""
+        x, which = self._last(x), self._last(which)
+        y = self.np.zeros(which.shape, x.dtype)
+        for samples in self._blocks(len(x), x[0].size + 2 * y[0].size):
+            for i, j, at, inside in _places(window):
+                won = which[samples, *at] == i * window.kernel[1] + j
+                y[samples, *at] += self.np.where(won, x[samples, *inside], 0)
+        return _channels_first(y)
 
     def avgpool(self, x: Array, window: Window) -> Array:
         """Mean of the in-image elements of each window."""

@@ -5,6 +5,7 @@ Maps are kept channels-last, which the convolution, pooling and batch-statistics
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,8 +19,7 @@ from bioplaus.errors import PartError
 
 aten = torch.ops.aten
 LAST = torch.channels_last
-ONEDNN_ROWS, ONEDNN_WEIGHTS = 8, 16384  # smaller products go quicker through BLAS
-_onednn_linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # the product torch.compile emits on CPUs
+CACHED = 1 << 19  # bytes of one array that a CPU core works on at a time, where several passes follow one another
 
 
 class Torch(Backend):
@@ -45,12 +45,7 @@ class Torch(Backend):
         self.dtype = dtype
         self._device = torch.device(device)
         self._dtype = getattr(torch, dtype)
-        self._onednn = (
-            _onednn_linear is not None
-            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-            and device == "cpu"
-            and dtype == "float32"
-        )
+        self._kept_ones: dict[int, torch.Tensor] = {}
 
     @staticmethod
     def available_device() -> str:
@@ -102,9 +97,22 @@ class Torch(Backend):
             return x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
         return x.index_select(0, rows)
 
+    def add_rows(self, out: Array, rows: Array, values: Array, scale: float) -> None:
+        """Row by row; on a GPU, which would add in any order, as a product."""
+        if self._device.type == "cpu":
+            out.index_add_(0, rows, values, alpha=scale)
+        else:
+            out.addmm_(self.one_hot(rows, out.shape[0]).t(), values, alpha=scale)
+
     def one_hot(self, labels: Array, classes: int) -> Array:
-        """(N, classes)."""
-        return torch.nn.functional.one_hot(labels, classes).to(self._dtype)
+        """(..., classes)."""
+        found = torch.zeros((*labels.shape, classes), dtype=self._dtype, device=self._device)
+        return found.scatter_(-1, labels.unsqueeze(-1), 1.0)
+
+    def stack(self, arrays: Sequence[Array], out: Array | None = None) -> Array:
+        """Along a new first axis."""
+        fits = out is not None and out.shape == (len(arrays), *arrays[0].shape)
+        return torch.stack(list(arrays), out=out if fits else None)
 
     # -- element by element ------------------------------------------------------------------
     def sign(self, x: Array, out: Array | None = None) -> Array:
@@ -118,6 +126,10 @@ class Torch(Backend):
     def multiply(self, a: Array, b: Any, out: Array) -> Array:
         """out <- a * b."""
         return torch.mul(a, b, out=out)
+
+    def approach(self, a: Array, b: Array, share: Any) -> None:
+        """a <- a + share * (b - a)."""
+        a.lerp_(b, share)
 
     def exp(self, x: Array) -> Array:
         """e^x."""
@@ -139,6 +151,18 @@ class Torch(Backend):
         """Hyperbolic tangent."""
         return torch.tanh(x)
 
+    def tanh_back(self, dy: Array, y: Array, out: Array | None = None) -> Array:
+        """dy (1 - y^2)."""
+        return aten.tanh_backward(dy, y) if out is None else aten.tanh_backward.grad_input(dy, y, grad_input=out)
+
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + e^-x)."""
+        return torch.sigmoid(x)
+
+    def sigmoid_back(self, dy: Array, y: Array, out: Array | None = None) -> Array:
+        """dy y (1 - y)."""
+        return aten.sigmoid_backward(dy, y) if out is None else aten.sigmoid_backward.grad_input(dy, y, grad_input=out)
+
     def where(self, condition: Array, a: Any, b: Any) -> Array:
         """a where the condition holds, else b."""
         return torch.where(condition, a, b)
@@ -151,9 +175,11 @@ class Torch(Backend):
         """max(x, 0)."""
         return torch.relu_(x) if inplace else torch.relu(x)
 
-    def relu_back(self, dy: Array, y: Array) -> Array:
-        """dy where y > 0, written into dy."""
-        return aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)
+    def relu_back(self, dy: Array, y: Array, inplace: bool = True) -> Array:
+        """dy where y > 0."""
+        if inplace:
+            return aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)
+        return aten.threshold_backward(dy, y, 0)
 
     def log_softmax(self, x: Array) -> Array:
         """Along the last axis."""
@@ -162,29 +188,32 @@ class Torch(Backend):
     # -- dense -------------------------------------------------------------------------------
     def linear(self, x: Array, W: Array, b: Array | None) -> Array:
         """x @ W + b."""
-        if self._onednn_wins(x, W):
-            return _onednn_linear(x, W.t(), None if b is None else b.reshape(-1), "none", [], "")
+        if x.dim() > 2:  # all leading axes as rows: one product
+            return self.linear(x.reshape(-1, x.shape[-1]), W, b).view(*x.shape[:-1], -1)
         if b is None:
             return torch.matmul(x, W)
-        return torch.addmm(b, x, W) if x.dim() == 2 else torch.matmul(x, W) + b
+        return torch.addmm(b, x, W)
 
     def linear_down(self, n: Array, V: Array) -> Array:
         """n @ V.T."""
-        if self._onednn_wins(n, V):
-            return _onednn_linear(n, V, None, "none", [], "")
+        if n.dim() > 2:
+            return self.linear_down(n.reshape(-1, n.shape[-1]), V).view(*n.shape[:-1], -1)
         return torch.matmul(n, V.t())
 
-    def linear_outer(self, x: Array, n: Array, out: Array, scale: float, keep: float) -> None:
-        """out <- keep * out + scale * x.T @ n."""
+    def linear_outer(
+        self, x: Array, n: Array, out: Array, scale: float, keep: float, bias: Array | None = None
+    ) -> None:
+        """out <- keep * out + scale * x.T @ n, bias likewise."""
         rows, columns = x.reshape(-1, x.shape[-1]), n.reshape(-1, n.shape[-1])
-        if self._onednn_wins(columns, out):
-            _mix(out, _onednn_linear(rows.t(), columns.t(), None, "none", [], ""), scale, keep)
-        else:
-            out.addmm_(rows.t(), columns, beta=keep, alpha=scale)
+        out.addmm_(rows.t(), columns, beta=keep, alpha=scale)
+        if bias is not None:
+            bias.addmm_(columns.new_ones((1, columns.shape[0])), columns, beta=keep, alpha=scale)
 
-    def _onednn_wins(self, x: Array, W: Array) -> bool:
-        """Whether x times W is quicker there: float32 on a CPU, and enough of both."""
-        return self._onednn and x.dim() == 2 and x.shape[0] >= ONEDNN_ROWS and W.numel() >= ONEDNN_WEIGHTS
+    def pseudo_inverse(self, A: Array, cutoff: float) -> Array:
+        """By eigenvalues."""
+        values, axes = torch.linalg.eigh(A.to(torch.float64))
+        inverse = torch.where(values > cutoff * values[-1], 1.0 / values, 0.0)
+        return ((axes * inverse) @ axes.t()).to(self._dtype)
 
     # -- convolution -------------------------------------------------------------------------
     def conv(self, x: Array, W: Array, b: Array | None, window: Window) -> Array:
@@ -248,6 +277,15 @@ class Torch(Backend):
         )
         return self.image(dx[:, :, top : top + h, left : left + w])
 
+    def maxpool_take(self, x: Array, which: Array, window: Window) -> Array:
+        """What x holds at the elements that won."""
+        if _pool_padding(window) is None:
+            top, bottom, left, right = window.pad
+            x = torch.nn.functional.pad(x, (left, right, top, bottom))
+        N, C = x.shape[:2]  # as rows of channels, which is how maps lie in memory
+        rows, places = (a.permute(0, 2, 3, 1).reshape(N, -1, C) for a in (x, which))
+        return rows.gather(1, places).view(N, *window.output, C).permute(0, 3, 1, 2)
+
     def avgpool(self, x: Array, window: Window) -> Array:
         """Mean of the in-image elements."""
         pad = _pool_padding(window)
@@ -299,6 +337,15 @@ class Torch(Backend):
         dx, dgain, dbias = self._standardize_back(dy, x, mean, sigma, gain.reshape(-1))
         return dx, dgain, dbias
 
+    def standardize_rows(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
+        """z, mean, 1 / sigma: what its own way back wants."""
+        y, mean, inverse = aten.native_layer_norm(x, [x.shape[1]], None, None, eps)
+        return y, mean, inverse
+
+    def standardize_rows_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
+        """Through both statistics; ``sigma`` is its inverse here."""
+        return aten.native_layer_norm_backward(dz, x, [x.shape[1]], mean, sigma, None, None, (True, False, False))[0]
+
     def _standardize(self, x: Array, eps: float, gain: Array | None, bias: Array | None) -> tuple[Array, Array, Array]:
         y, mean, inverse = aten.native_batch_norm(x, gain, bias, None, None, True, 0.0, eps)
         return y, mean, inverse.reciprocal()
@@ -308,6 +355,61 @@ class Torch(Backend):
         return aten.native_batch_norm_backward(
             dy, x, gain, None, None, mean, sigma.reciprocal(), True, 0.0, (True, learns, learns)
         )
+
+    def channel_power(self, x: Array, centre: Array | float, p: float, tilted: bool) -> tuple[Array, Array | float]:
+        """In parts that stay in the cache."""
+        axes = (0, *range(2, x.dim()))
+        total: Any = 0.0
+        tilt: Any = 0.0
+        for (part,) in self._parts(x):
+            d = torch.sub(part, centre)
+            if p == 1.0:
+                if tilted:
+                    tilt = tilt + torch.sign(d).sum(axes, keepdim=True)
+                total = total + d.abs_().sum(axes, keepdim=True)
+            else:
+                total = total + d.mul_(d).sum(axes, keepdim=True)
+        count = x.numel() // x.shape[1]
+        return total / count, tilt / count
+
+    def channel_scaled(self, x: Array, mean: Array, scale: Array, shift: Array | None = None) -> Array:
+        """By the kernel that normalizes with given statistics."""
+        ones = self._ones(x.shape[1])
+        shift = None if shift is None else shift.reshape(-1)
+        return aten.native_batch_norm(x, scale.reshape(-1), shift, mean.reshape(-1), ones, False, 0.0, 0.0)[0]
+
+    def channel_sums(self, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+        """Both in one pass."""
+        ones = self._ones(x.shape[1])
+        _, second, first = aten.native_batch_norm_backward(
+            dy, x, None, None, None, mean.reshape(-1), ones, True, 0.0, (False, True, True)
+        )
+        return first.reshape(mean.shape), second.reshape(mean.shape)
+
+    def channel_mix(
+        self, dy: Array, scale: Array, x: Array, centre: Array | float, slope: Array, shift: Array, p: float
+    ) -> Array:
+        """In parts that stay in the cache, written into dy."""
+        for dys, xs in self._parts(dy, x):
+            d = torch.sub(xs, centre)
+            if p == 1.0:
+                d.sign_()
+            torch.addcmul(shift, d, slope, out=d)
+            torch.addcmul(d, dys, scale, out=dys)
+        return dy
+
+    def _ones(self, channels: int) -> Array:
+        if channels not in self._kept_ones:
+            self._kept_ones[channels] = torch.ones(channels, dtype=self._dtype, device=self._device)
+        return self._kept_ones[channels]
+
+    def _parts(self, *arrays: Array) -> Any:
+        """Some samples of every array at a time: few enough for a CPU's cache, all of them on a GPU."""
+        samples, size = arrays[0].shape[0], arrays[0].numel() * arrays[0].element_size()
+        if self._device.type != "cpu" or size <= CACHED:
+            return (arrays,)
+        samples = max(1, CACHED * samples // size)
+        return zip(*(array.split(samples) for array in arrays), strict=True)
 
     # -- random numbers ----------------------------------------------------------------------
     def uniform(self, stream: Stream, out: Array) -> None:

@@ -37,4 +37,4 @@ class DirectFeedback:
     def carry(self, map: Map, dn: Array, top: Array, state: State) -> Array:
         """The output's error through V, in the shape of this layer's input."""
         dx = map.xp.linear(top, state["V"], None)
-        return map.xp.image(dx.reshape((dx.shape[0], *map.input)))
+        return map.xp.image(dx.reshape((*dx.shape[:-1], *map.input)))

@@ -17,6 +17,7 @@ VERBS = {
     "run": "Train a network by a rule on a data set; write one run folder.",
     "resume": "Go on from the last checkpoint of a run.",
     "evaluate": "Score the network of a run.",
+    "prune": "Show what is left of a pruned network.",
     "inspect": "Show what the log of a run holds.",
     "list": "List parts, rules and networks.",
     "show": "Show what a part, rule or network is.",

@@ -55,14 +55,14 @@ def _check_file(name: str, allow_code: bool) -> None:
 def _wrong_parts(path: Path, allow_code: bool) -> Iterator[str]:
     """Messages about parts of a well-formed file: names that do not exist, parameters that do not fit."""
     from bioplaus.config import text
-    from bioplaus.construct import make
+    from bioplaus.construct import listed
 
     document = text.read(path)
     data = text.absolute(document.data, document.folder) if allow_code else document.data
     for keys, kind, spec in _specs(data):
         where = document.message(keys, "").removesuffix(": ")
         try:
-            make(kind, spec, where, allow_code=allow_code)
+            listed(kind, spec, where, allow_code=allow_code)
         except UserError as error:
             yield str(error) if str(error).startswith(where) else f"{where}: {error}"
 
@@ -85,3 +85,10 @@ def _specs(data: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, A
     for keys, kind, spec in found:
         if isinstance(spec, str | list) or (isinstance(spec, dict) and "recipe" in spec):
             yield keys, kind, spec
+    for name, given in (data.get("losses") or {}).items():
+        spec = {"recipe": given} if isinstance(given, str) else {**(given or {})}
+        if "recipe" in spec or "from" not in data:
+            own = {key: value for key, value in spec.items() if key not in ("weight", "on")}
+            yield ("losses", name), "loss", {"recipe": name, **own}
+    for i, item in enumerate((data.get("data") or {}).get("augment") or []):
+        yield ("data", "augment", i), "transform", item

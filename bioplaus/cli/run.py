@@ -14,7 +14,7 @@ from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, OUTPUT, limit_threads, st
 @click.argument("rule")
 @click.option("--dataset", metavar="D", help="digits, mnist, cifar10, ... (`bioplaus list dataset`), or a path.")
 @click.option("--network", metavar="N", help="A name (`bioplaus list network`) or a path; each data set has its own.")
-@click.option("--backend", type=click.Choice(["auto", "numpy", "torch", "cupy"]), help="auto takes torch if installed.")
+@click.option("--backend", metavar="B", help="A name (`bioplaus list backend`); auto takes torch if installed.")
 @click.option("--device", metavar="auto|cpu|cuda:0", help="auto takes a GPU if there is one.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]))
 @click.option("--threads", type=click.IntRange(1), metavar="T", help="Threads one operation may use.")
@@ -47,12 +47,12 @@ def command(
     Example: bioplaus run rules/usf_bn_bm.yaml --dataset cifar10
     """
     limit_threads(threads, written_in=Path(rule))
-    from bioplaus.cli.progress import listener
+    from bioplaus.cli import progress
     from bioplaus.train import run as training
 
-    watching = listener(quiet=quiet, as_json=as_json)
+    watching = progress.watching(quiet=quiet, as_json=as_json)
     with stop_on_signal() as stopping, watching:
-        training.run(
+        done = training.run(
             rule,
             dataset=dataset,
             network=network,
@@ -62,8 +62,10 @@ def command(
             sets=sets,
             listeners=(watching,),
             begin=watching.begin,
+            progress=False,
             stopping=stopping,
             allow_code=allow_code,
             threads=threads,
             **flags,
         )
+    watching.ended(done)

@@ -7,7 +7,7 @@ import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import click
 
@@ -104,8 +104,12 @@ def _parameters(part: Any) -> list[dict[str, str]]:
 
 
 def _type(hint: Any) -> str:
+    from bioplaus.construct import named
+
     if get_origin(hint) in (Union, UnionType):
         return " | ".join(_type(each) for each in get_args(hint))
+    if get_origin(hint) is Annotated:
+        return named(hint) or _type(get_args(hint)[0])
     return inspect.formatannotation(hint).replace("typing.", "").replace("NoneType", "None")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bioplaus.config.layers import WEIGHTS, walk
+from bioplaus.config.layers import weighted
 from bioplaus.config.parts import KINDS, Wrong, merged
 from bioplaus.config.schema import Config
 from bioplaus.errors import ConfigError, nearest
@@ -34,7 +34,8 @@ def choices(config: Config, layer_names: Sequence[str], *, phase: int | None = N
     for address, override in config.layers:
         names = matching(address, layer_names)
         if not names:
-            text = f"matches no layer{nearest(address, layer_names)} Globs, $first, $last and $hidden also match."
+            known = nearest(address, set(map(original, layer_names)))
+            text = f"matches no layer{known} Globs, $first, $last and $hidden also match."
             problems.append(f"{where(config, f'layers.{address}')}: {text}")
         for name in names:
             for kind, over in override.items():
@@ -76,7 +77,7 @@ def _where_chosen(config: Config, path: str) -> str:
     name = path.removeprefix("layers.")
     if kinds:
         name = name.rpartition(f".{kinds[0]}")[0]
-    weights = [item.name for item in walk(config.network.layers) if item.name and item.kind in WEIGHTS]
+    weights = weighted(config.network.listed)
     for address, override in reversed(config.layers):
         if (not kinds or kinds[0] in override) and (address == name or name in matching(address, weights)):
             place = config.origins.at(("layers", address, *kinds[:1]))

@@ -69,16 +69,24 @@ def flag(name: str, value: Any) -> Document:
 
 
 def setting(item: str) -> Document:
-    """``a.b=c`` as a document."""
+    """``a.b=c`` as a document.
+
+    Raises
+    ------
+    ConfigError     another form, or a value that is no plain YAML
+    """
     key, _, value = item.partition("=")
     key = key.strip()
     if not key or not value.strip():
         raise ConfigError(f"--set {item}: wanted key.path=value, such as training.epochs=5.")
     parsed = text.parse(value, label=f"--set {key}")
+    if parsed.problems:
+        problems = (problem.removeprefix(f"--set {key}:1: ") for problem in parsed.problems)
+        raise ConfigError("\n".join(f"--set: {key}: {problem}" for problem in problems))
     keys: Keys = tuple(key.split("."))
-    if keys[0] == "layers":
+    if keys[0] == "layers" and len(keys) > 1:
         keys = _layer_keys(keys, parsed.data)
-    return replace(_said(_nested(keys, parsed.data), "--set"), problems=parsed.problems)
+    return _said(_nested(keys, parsed.data), "--set")
 
 
 def _said(values: dict[str, Any], label: str) -> Document:

@@ -11,14 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bioplaus import registry
 from bioplaus.config import documents, text
 from bioplaus.config.files import find, shipped
-from bioplaus.config.layers import read_layers
+from bioplaus.config.graph import read_edges
+from bioplaus.config.layers import Reader
 from bioplaus.config.messages import checked
-from bioplaus.config.parts import Wrong, merged, written
+from bioplaus.config.parts import KINDS, Wrong, merged, written
 from bioplaus.config.schema import Config, Defaults, Network, NetworkFile, Origins, Override, RuleFile, Training
 from bioplaus.config.text import Document, Keys
-from bioplaus.errors import ConfigError
+from bioplaus.errors import ConfigError, UserError
+
+SECTIONS = ("layers", "prenet", "states", "edges", "postnet")  # of network files; a pass reads some of them
+
+PARTS = (*KINDS, "rate")
 
 
 def load(
@@ -106,9 +112,12 @@ class _Stack:
         for path, value in _paths(document.data):
             in_list = path[0] == "layers" and len(path) > 1 and isinstance(path[1], int)
             path_here = ("layers", *path[2:]) if in_list else path
-            on_the_way = isinstance(value, Mapping) and not document.lines  # of --set training.epochs=3, training
-            if not (on_the_way and path_here in self.places):
-                self.places[path_here] = document.at(path)
+            place, before = document.at(path), self.places.get(path_here)
+            merges = isinstance(value, Mapping) and "recipe" not in value and not document.lines
+            if before is None or not merges:
+                self.places[path_here] = place
+            elif path[-1] in PARTS and not before.endswith(place):  # what is wrong with it may be said in either
+                self.places[path_here] = f"{before} and {place}"
 
     def take_network(self, network: Any, document: Document) -> None:
         """A network by name, written out, or (from a setting) a change of the one that stands."""
@@ -120,7 +129,7 @@ class _Stack:
                 raise ConfigError(document.message(("network",), str(error))) from None
         elif not isinstance(network, Mapping):
             raise ConfigError(document.message(("network",), f"given {written(network)}, wanted a name or a network."))
-        elif "layers" in network or self.network is None:
+        elif self.network is None or "layers" in network or {"input", "states"} <= set(network):
             self.network = document.inside("network")
         else:
             data = merged(self.network.data, network)
@@ -201,17 +210,44 @@ def _read_network(document: Document) -> Network:
     instance, wrong = checked(NetworkFile, document.data, document)
     problems = [*document.problems, *wrong]
 
-    def where(path: Keys) -> str:
-        return document.message(("layers", *path), "").removesuffix(": ")
-
-    layers, found = read_layers(document.data.get("layers", []), where)
-    problems += [document.message(("layers", *error.inside), f"{error.text.removesuffix('.')}.") for error in found]
-    if "layers" in document.data and not document.data["layers"]:
-        problems.append(document.message(("layers",), "is empty; wanted a list of layers."))
+    problems += [document.message(keys, text) for keys, text in _misplaced(document)]
+    reader = Reader(lambda keys: document.message(keys, "").removesuffix(": "), run_code=not document.problems)
+    lists: dict[str, Any] = {
+        key: reader.path(document.data[key], "", (key,)) for key in ("layers", "prenet") if key in document.data
+    }
+    if isinstance(instance, NetworkFile) and instance.states and instance.edges:
+        lists["edges"] = read_edges(instance.states, instance.edges, reader)
+    if "postnet" in document.data:
+        lists["postnet"] = reader.path(document.data["postnet"], "", ("postnet",))
+    problems += [document.message(error.inside, f"{error.text.removesuffix('.')}.") for error in reader.problems]
     if problems or not isinstance(instance, NetworkFile):
         raise ConfigError("\n".join(document.by_line(dict.fromkeys(problems))))
     name = instance.network or document.name or "unnamed"
-    return Network(name, instance.input, instance.pass_, layers, instance.loss)
+    origins = Origins({path: document.at(path) for path, _ in _paths(document.data)})
+    states = instance.states or {}
+    return Network(name, instance.input, instance.pass_, instance.loss, states=states, origins=origins, **lists)
+
+
+def _misplaced(document: Document) -> Iterator[tuple[Keys, str]]:
+    """(keys, problem) of every section that the network's pass needs and is not there, or that it does not read."""
+    spec = document.data.get("pass", "feedforward")
+    name = spec.get("recipe") if isinstance(spec, Mapping) else spec
+    if not isinstance(name, str) or (":" in name and document.problems):
+        return
+    try:
+        wanted = getattr(registry.get("pass", name, allow_code=True), "sections", ("layers",))
+    except UserError as error:
+        yield ("pass",), str(error)
+        return
+    for key in wanted:
+        if key not in document.data:
+            yield (key,), "is missing."
+        elif not document.data[key] and key not in ("prenet", "postnet"):
+            kind = "list of layers" if key == "layers" else "mapping"
+            yield (key,), f"is empty; wanted a {kind}."
+    for key in SECTIONS:
+        if key in document.data and key not in wanted:
+            yield (key,), f"pass {name!r} reads no {key}, but {', '.join(wanted)}. Name another pass, or leave it out."
 
 
 def _is_network(data: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer, WithJsonSchema
 
+from bioplaus.config.graph import Edge
 from bioplaus.config.layers import LayerItem, write_layers
-from bioplaus.config.parts import ChannelPart, OptionalPart, Part, Spec, UpdatePart, Wrong, merged, written
+from bioplaus.config.parts import ChannelPart, OptionalPart, Part, Spec, UpdatePart, Wrong, merged, part, written
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(pattern=r"^[^/\\:\x00-\x1f]+$", max_length=100)]  # it becomes part of a folder's name
 Positive = Annotated[float, Field(gt=0)]
+Inner = Annotated[float, Field(gt=0, lt=1)]
+HALVES = ("labelled", "unlabelled", "both")
 
 
 class Strict(BaseModel):
@@ -59,6 +63,47 @@ Cadence = Annotated[
 ]
 
 
+def _updates(value: Any) -> Every | None:
+    every = _every(value)
+    if every is not None and every.unit == "epoch":
+        raise Wrong(f"given {written(value)}, wanted 'N updates', or off: every epoch is scored at its end anyway")
+    return every
+
+
+Between = Annotated[
+    Every | None,
+    BeforeValidator(_updates),
+    PlainSerializer(lambda every: "off" if every is None else str(every)),
+    WithJsonSchema({"type": "string", "pattern": r"^(off|[1-9]\d* +updates?)$"}),
+]
+
+
+def _augment(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise Wrong(f"given {written(value)}, wanted a list of transforms, such as [mirror, {{shift: 4}}]")
+    for place, item in enumerate(value):
+        if not item or not isinstance(item, str | Mapping):
+            raise Wrong(f"given {written(item)}, wanted a transform such as mirror or {{shift: 4}}", place)
+        try:
+            part(item)
+        except Wrong as error:
+            raise Wrong(error.text, place, *error.inside) from None
+    return tuple(value)
+
+
+Transforms = Annotated[
+    tuple[Any, ...],
+    BeforeValidator(_augment),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": ["string", "object"]},
+            "description": "what is done to the images of every training batch: names, or {name: value}",
+        }
+    ),
+]
+
+
 def _share(value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is None or (number and value > 0 and (isinstance(value, int) or value < 1)):
@@ -97,6 +142,7 @@ class Record(Strict):
     update: Cadence = Every(50, "update")
     weights: Cadence = None
     batches: Cadence = None
+    loss: Cadence = Field(default=None, description="loss of the last batch before an update")
     gradient: Cadence = Field(default=None, description="angle of dW to the true gradient")
     probe: int = Field(default=1, ge=0, description="samples of the fixed probe batch whose activities are kept")
 
@@ -120,6 +166,7 @@ class Training(Strict):
     epochs: Count = 10
     rate: Part = Field(default={"recipe": "constant"}, description="a schedule: the factor on every update's own rate")
     clip: Positive | None = Field(default=None, description="largest global norm of dW")
+    evaluate: Between = Field(default=None, description="scores within an epoch too, every N updates")
     phases: Annotated[tuple[Phase, ...], BeforeValidator(_tuple)] = ()
 
     def timeline(self) -> tuple[Phase, ...]:
@@ -145,7 +192,14 @@ class Data(Strict):
     """What is learned from, and how it is prepared."""
 
     preprocess: str = "standard"
+    augment: Transforms = ()
     validation: Share = None
+    labels: Count | None = Field(default=None, description="training samples whose labels may be seen; all if left out")
+    balanced: bool = Field(default=True, description="as many labels of every class")
+    labelled_share: Inner = Field(default=0.5, description="of every batch: samples that have labels")
+    statistics: Literal["labelled", "unlabelled", "both"] = Field(
+        default="both", description="which samples of a batch settle the norms' statistics for testing"
+    )
     train_per_class: Count | None = Field(default=None, description="image folders: training images of a class")
     test_per_class: Count | None = Field(
         default=None, description="image folders: at most so many test images of a class"
@@ -179,6 +233,47 @@ class Override(Strict):
     pruning: OptionalPart = {}
 
 
+def _losses(value: Any) -> Any:
+    """Every term as a mapping; its recipe is its name where it gives none."""
+    if not isinstance(value, Mapping):
+        raise Wrong(f"given {written(value)}, wanted terms, such as {{softmax_cross_entropy: {{weight: 1.0}}}}")
+    terms = {}
+    for name, given in value.items():
+        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z_]\w*", name)):
+            raise Wrong(f"{name!r} is no name of a term; wanted letters, digits and _, no digit first", name)
+        try:
+            terms[name] = part(given) if given else {}
+        except Wrong as error:
+            raise Wrong(error.text, name, *error.inside) from None
+        weight = terms[name].get("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise Wrong(f"given {written(weight)}, wanted a number of at least 0", name, "weight")
+        on = terms[name].get("on", "both")
+        if on not in HALVES:
+            raise Wrong(f"given {written(on)}, wanted {' or '.join(HALVES)}", name, "on")
+    return terms
+
+
+Losses = Annotated[
+    dict[str, Spec],
+    BeforeValidator(_losses),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "terms whose weighted sum replaces the network's loss: name: {recipe, weight, ...}",
+            "additionalProperties": {
+                "type": ["object", "string", "null"],
+                "properties": {
+                    "recipe": {"type": "string"},
+                    "weight": {"type": "number", "minimum": 0},
+                    "on": {"enum": list(HALVES)},
+                },
+            },
+        }
+    ),
+]
+
+
 class Settings(Strict):
     """What a rule file and a whole configuration share."""
 
@@ -191,6 +286,7 @@ class Settings(Strict):
     initial: str | None = Field(default=None, description="a run whose weights to start from")
     seed: Seed = 0
     defaults: Defaults = Defaults()
+    losses: Losses = {}
     training: Training = Training()
     record: Record = Record()
 
@@ -204,35 +300,73 @@ class RuleFile(Settings):
     layers: dict[str, Override] = Field(default={}, description="name, glob, dotted path, $first, $last or $hidden")
 
 
+def _input(value: Any) -> Any:
+    """``symbols`` are whole numbers: samples without axes."""
+    if value == "symbols":
+        return ()
+    if isinstance(value, list | tuple) and not 1 <= len(value) <= 3:
+        raise Wrong(f"given {written(value)}, wanted [features], [channels, height, width] or symbols")
+    return _tuple(value)
+
+
+Input = Annotated[
+    tuple[Count, ...],
+    BeforeValidator(_input),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 3},
+                {"const": "symbols"},
+            ]
+        }
+    ),
+]
+
+
+Shape = Annotated[tuple[Count, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)]
+_LAYERS = "a kind, {kind: value}, or {name: {kind: value, parameter: value}}"
+
+
+def _sharing(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, str) and value):
+        return value
+    raise Wrong(f"given {written(value)}, wanted true, false, or the name of a set of edges")
+
+
+def _window(value: Any) -> Any:
+    whole = isinstance(value, list | tuple) and all(isinstance(t, int) and not isinstance(t, bool) for t in value)
+    if value is None or (whole and len(value) == 2):
+        return value and tuple(value)
+    raise Wrong(f"given {written(value)}, wanted [first, last]: two time steps")
+
+
+class EdgeFile(Strict):
+    """What one state of a graph hands to another, one time step later."""
+
+    from_: str = Field(alias="from", description="a state")
+    to: str = Field(description="a state")
+    module: Any = Field(description="BRCx2, BRDx2, BRCx3, BRDx3, or a list of layers")
+    identity: bool = Field(default=False, description="adds the state itself to what the module gives")
+    share: Annotated[bool | str, BeforeValidator(_sharing)] = Field(
+        default=True, description="one module at all times, a copy at every time, or the set of edges that share one"
+    )
+    open: Annotated[tuple[int, int] | None, BeforeValidator(_window)] = Field(
+        default=None, description="first and last time step; negative ones count back from the readout"
+    )
+
+
 class NetworkFile(Strict):
     """A network file."""
 
     network: Name | None = None
-    input: Annotated[tuple[Count, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=3)]
+    input: Input
     pass_: Part = Field(default={"recipe": "feedforward"}, alias="pass", description="in which order layers run")
-    layers: list[Any] = Field(description="a kind, {kind: value}, or {name: {kind: value, parameter: value}}")
+    layers: list[Any] | None = Field(default=None, description=_LAYERS)
+    prenet: list[Any] | None = Field(default=None, description="of a graph: layers from the input to the first state")
+    states: dict[str, Shape] | None = Field(default=None, description="of a graph: name -> shape of one sample")
+    edges: dict[str, EdgeFile] | None = Field(default=None, description="of a graph: what a state hands to another")
+    postnet: list[Any] | None = Field(default=None, description="of a graph: layers from the last state to the output")
     loss: Part = {"recipe": "softmax_cross_entropy"}
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network as read: shapes of its input, its pass, its layers, its loss."""
-
-    name: str
-    input: tuple[int, ...]
-    pass_: Spec
-    layers: tuple[LayerItem, ...]
-    loss: Spec
-
-    def written(self) -> dict[str, Any]:
-        """As a network file has it."""
-        return {
-            "network": self.name,
-            "input": list(self.input),
-            "pass": self.pass_,
-            "layers": write_layers(self.layers),
-            "loss": self.loss,
-        }
 
 
 @dataclass(frozen=True)
@@ -244,6 +378,49 @@ class Origins:
     def at(self, path: tuple[str | int, ...]) -> str | None:
         """The place of the deepest key on this path that somebody wrote."""
         return next((self.places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.places), None)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as read: shapes of its input, its pass, its loss; and either its layers, or the parts of a graph."""
+
+    name: str
+    input: tuple[int, ...]
+    pass_: Spec
+    loss: Spec
+    layers: tuple[LayerItem, ...] = ()
+    prenet: tuple[LayerItem, ...] = ()
+    states: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    edges: tuple[Edge, ...] = ()
+    postnet: tuple[LayerItem, ...] = ()
+    origins: Origins = field(default=Origins(), repr=False)
+
+    @property
+    def listed(self) -> tuple[LayerItem, ...]:
+        """All it is made of, in the order of its file; a module that edges share once."""
+        modules = {id(edge.layers): edge.layers for edge in self.edges}
+        return (*self.layers, *self.prenet, *(item for module in modules.values() for item in module), *self.postnet)
+
+    def where(self, *keys: str | int) -> str:
+        """What messages about a key of its file begin with: ``networks/frnn3.yaml:7: edges.h1_h2.open``."""
+        place, path = self.origins.at(keys), ".".join(map(str, keys))
+        return f"{place}: {path}" if place else f"network {self.name!r}: {path}"
+
+    def written(self) -> dict[str, Any]:
+        """As a network file has it."""
+        graph = {
+            "prenet": write_layers(self.prenet),
+            "states": {name: list(shape) for name, shape in self.states.items()},
+            "edges": {edge.name: edge.written() for edge in self.edges},
+            "postnet": write_layers(self.postnet),
+        }
+        return {
+            "network": self.name,
+            "input": list(self.input) or "symbols",
+            "pass": self.pass_,
+            **(graph if self.states else {"layers": write_layers(self.layers)}),
+            "loss": self.loss,
+        }
 
 
 class Config(Settings):

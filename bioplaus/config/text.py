@@ -60,13 +60,16 @@ class Document:
         return f"{self.at(path)}: {keys}: {text}" if keys else f"{self.label}: {text}"
 
     def by_line(self, problems: Iterable[str]) -> list[str]:
-        """Messages about this file in the order of its lines; those about no line come last."""
+        """Messages about this file in the order of its lines, the first for each key; those about no line come last."""
 
         def line(problem: str) -> int:
             number = problem.removeprefix(f"{self.label}:").partition(":")[0]
             return int(number) if number.isdecimal() else MAX_BYTES
 
-        return sorted(problems, key=line)
+        first: dict[tuple[str, ...], str] = {}
+        for problem in sorted(problems, key=line):
+            first.setdefault(tuple(problem.split(": ", 2)[:2]), problem)
+        return list(first.values())
 
 
 def dotted(path: Keys) -> str:

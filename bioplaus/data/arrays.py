@@ -71,7 +71,7 @@ def read_arrays(path: Path) -> Arrays:
         return read_npz(path)
     if path.suffix in (".h5", ".hdf5"):
         return read_hdf5(path)
-    raise DataError(f"{path}: {path.suffix or 'no'} ending. Give a .npz or .h5 file, or a folder of images.")
+    raise DataError(f"{path}: {path.suffix or 'no'} ending. Give a .npz, .h5 or .txt file, or a folder of images.")
 
 
 def read_npz(path: Path) -> Arrays:

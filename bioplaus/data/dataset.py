@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,9 @@ from bioplaus.data.files import Archive
 from bioplaus.errors import DataError
 
 Arrays = tuple[Array, ...]  # X, y, X_test, y_test
+FEW = 1000  # classes there may be although some of them have no sample
+INSTEAD = "for targets choose a network whose loss is squared_error."
+EXACT = 2**53  # below it, floats hold every whole number
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +26,11 @@ class Split:
 
     Attributes
     ----------
-    x : uint8 or float32 (N, C, H, W), or float32 (N, features)     images in raw grey levels, or features
-    y : int64 (N,)                                                  class of each sample, from 0
+    x : uint8 or float32 (N, C, H, W), or float32 (N, features)     images in raw grey levels, or features;
+        of a text, int64 (N,)                                       its symbols
+    y : int64 (N,)                                                  class of each sample, from 0; of a text, the symbol
+                                                                    that follows; or
+        float32 (N, k)                                              numbers to come near to
     """
 
     x: Array
@@ -41,7 +47,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set ready to train on: raw values, one size, labels 0 .. classes - 1.
+    """A data set ready to train on: raw values, one size, labels 0 .. classes - 1 or ``classes`` targets each.
 
     ``sha256`` belongs to samples and labels as loaded, before any resizing or splitting, whatever archive held
     them. ``notes`` says in words what was done to them since.
@@ -55,6 +61,12 @@ class Dataset:
     sha256: str = ""
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # of the classes, where known
+    is_text: bool = False  # samples are the symbols of a text, one after another
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether each sample has numbers to come near to, in the place of a class."""
+        return bool(self.train.y.dtype.kind == "f")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,17 +111,25 @@ class Source(Protocol):
     def files(self) -> tuple[Archive, ...]:
         """What is looked for in the data directory."""
 
-    def load(self, data_dir: Path | None) -> Arrays:
-        """(X, y, X_test, y_test), as a user may hand them over too."""
+    def load(self, data_dir: Path | None) -> Arrays | Dataset:
+        """(X, y, X_test, y_test), as a user may hand them over too; or all that a data set is, ready made."""
 
 
-def dataset(name: str, arrays: Arrays, classes: int | None = None, names: tuple[str, ...] = ()) -> Dataset:
+def dataset(
+    name: str,
+    arrays: Arrays,
+    classes: int | None = None,
+    names: tuple[str, ...] = (),
+    *,
+    targets: bool = False,
+) -> Dataset:
     """Four arrays, checked, as a data set.
 
     Parameters
     ----------
     arrays : (X, y, X_test, y_test)     X (N, features), (N, H, W) grey or (N, C, H, W); y (N,) whole numbers
     classes : int, optional             otherwise the largest label + 1
+    targets : bool                      whether y of floats, (N,) or (N, k), are targets and not labels
 
     Raises
     ------
@@ -118,8 +138,9 @@ def dataset(name: str, arrays: Arrays, classes: int | None = None, names: tuple[
     if len(arrays) != 4:
         raise DataError(f"data set {name!r}: {len(arrays)} arrays given, 4 wanted. Give (X, y, X_test, y_test).")
     x, y, x_test, y_test = arrays
-    train = Split(samples(x, f"data set {name!r}: X"), labels(y, f"data set {name!r}: y"))
-    test = Split(samples(x_test, f"data set {name!r}: X_test"), labels(y_test, f"data set {name!r}: y_test"))
+    read = _targets if targets and np.asarray(y).dtype.kind == "f" else labels
+    train = Split(samples(x, f"data set {name!r}: X"), read(y, f"data set {name!r}: y"))
+    test = Split(samples(x_test, f"data set {name!r}: X_test"), read(y_test, f"data set {name!r}: y_test"))
     for split, end in ((train, ""), (test, "_test")):
         if len(split.x) != len(split.y):
             raise DataError(
@@ -135,10 +156,22 @@ def dataset(name: str, arrays: Arrays, classes: int | None = None, names: tuple[
             f"data set {name!r}: X holds {train.x.dtype} and X_test {test.x.dtype}, so their scales may differ. "
             "Give both the same type."
         )
-    top = int(max(train.y.max(), test.y.max()))
+    made = Dataset(name, 0, train, test, sha256=fingerprint(train, test), names=names)
+    if made.has_targets:
+        if train.y.shape[1:] != test.y.shape[1:]:
+            raise DataError(
+                f"data set {name!r}: y has {train.y.shape[1]} targets a sample and y_test {test.y.shape[1]}. "
+                "Give both as many."
+            )
+        return replace(made, classes=train.y.shape[1])
+    top, count = int(max(train.y.max(), test.y.max())), len(train) + len(test)
+    if top >= max(count, FEW):
+        raise DataError(
+            f"data set {name!r}: label {top} found among {count} samples. Number the classes from 0, leaving none out."
+        )
     if classes is not None and top >= classes:
         raise DataError(f"data set {name!r}: label {top} found, {classes} classes wanted. Number them from 0.")
-    return Dataset(name, classes or top + 1, train, test, sha256=fingerprint(train, test), names=names)
+    return replace(made, classes=classes or top + 1)
 
 
 def samples(x: Array, where: str) -> Array:
@@ -166,15 +199,31 @@ def labels(y: Array, where: str) -> Array:
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.size == 0 or y.dtype.kind not in "buif":
-        raise DataError(f"{where}: shape {y.shape}, type {y.dtype} given. Give one whole number per sample.")
-    if not np.isfinite(y).all() or (y != np.floor(y)).any() or y.min() < 0:
-        raise DataError(f"{where}: holds labels that are not 0, 1, 2, ... Number the classes from 0.")
+        raise DataError(f"{where}: shape {y.shape}, type {y.dtype} given. Give one whole number per sample; {INSTEAD}")
+    if not np.isfinite(y).all() or (y != np.floor(y)).any() or y.min() < 0 or y.max() > EXACT:
+        raise DataError(f"{where}: holds labels that are not 0, 1, 2, ... Number the classes from 0; {INSTEAD}")
     return y.astype(np.int64)
 
 
-def fingerprint(*splits: Split) -> str:
-    """SHA-256 over type, shape and values of samples and labels."""
-    digest = hashlib.sha256()
+def _targets(y: Array, where: str) -> Array:
+    """Targets as float32 (N, k), or what is wrong with them."""
+    y = np.asarray(y)
+    if y.ndim == 1:
+        y = y[:, None]
+    if y.ndim != 2 or y.size == 0 or y.dtype.kind != "f":
+        raise DataError(
+            f"{where}: shape {y.shape}, type {y.dtype} given. Give floats (N, k), k targets for each sample."
+        )
+    with np.errstate(over="ignore"):
+        y = y.astype(np.float32, copy=False)
+    if not np.isfinite(y).all():
+        raise DataError(f"{where}: holds values that are NaN or infinite in float32. Remove or replace them.")
+    return np.ascontiguousarray(y)
+
+
+def fingerprint(*splits: Split, names: Sequence[str] = ()) -> str:
+    """SHA-256 over type, shape and values of samples and labels; and over what symbols stand for."""
+    digest = hashlib.sha256("\n".join(names).encode())
     for split in splits:
         for array in (split.x, split.y):
             digest.update(f"{array.dtype.str} {array.shape}\n".encode())

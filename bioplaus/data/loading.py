@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from bioplaus.data.arrays import OwnArrays, read_arrays
 from bioplaus.data.dataset import Arrays, Dataset, Source, dataset
 from bioplaus.data.folder import ImageFolder
 from bioplaus.data.resize import resize
+from bioplaus.data.text import OwnText
 from bioplaus.errors import ConfigError, DataError, ShapeError
 
 
@@ -30,8 +31,8 @@ def find(
 
     Parameters
     ----------
-    source : name, path or arrays       a registered data set; a .npz or .h5 file; a folder of images, by its path or
-                                        by its name in the data directory; or (X, y, X_test, y_test)
+    source : name, path or arrays       a registered data set; a .npz, .h5 or .txt file; a folder of images, by its
+                                        path or by its name in the data directory; or (X, y, X_test, y_test)
     options : mapping                   of an image folder: train_per_class, test_per_class, classes, split_seed
     allow_code : bool                   may a reference ``./my_data.py:MyData`` run its code?
 
@@ -62,6 +63,8 @@ def load(
     validation: int | float | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    symbols: Sequence[str] | None = None,
+    targets: bool = False,
 ) -> Dataset:
     """A data set, read, verified, and brought to the network's input shape.
 
@@ -71,6 +74,8 @@ def load(
     size : (C, H, W) or (features,)     the network's input; None leaves samples as they are
     validation : int or float           put this many training samples, or this share of them, aside
     seed : int                          of that choice; the test set is never touched
+    symbols : sequence of str           the vocabulary a text is taken in; its own where left out
+    targets : bool                      whether y of floats are numbers to come near to, and not labels
 
     Raises
     ------
@@ -82,15 +87,24 @@ def load(
         _check_size(found.name, tuple(found.shape), size)
         if isinstance(found, ImageFolder):
             found = replace(found, shape=size)
-    loaded = dataset(found.name, found.load(files.directory(data_dir)), found.classes, getattr(found, "names", ()))
-    loaded = replace(loaded, notes=tuple(getattr(found, "notes", ())))
+    known = {} if symbols is None else {"symbols": symbols}
+    given = found.load(files.directory(data_dir), **known)
+    if isinstance(given, Dataset):
+        loaded = given
+    else:
+        loaded = dataset(found.name, given, found.classes, getattr(found, "names", ()), targets=targets)
+        loaded = replace(loaded, notes=tuple(getattr(found, "notes", ())))
     if validation is not None:
         loaded = put_aside(loaded, validation, seed)
     return loaded if size is None else fit_size(loaded, size)
 
 
 def put_aside(data: Dataset, validation: int | float, seed: int) -> Dataset:
-    """The data set with some training samples, drawn without looking at labels, as its validation set."""
+    """The data set with some training samples as its validation set: drawn without looking at labels; a text's end."""
+    if data.validation is not None:
+        raise ConfigError(
+            f"data.validation: {validation!r} given, data set {data.name!r} brings its own. Leave it out."
+        )
     n = len(data.train)
     whole = isinstance(validation, int)
     possible = whole or 0 < validation < 1
@@ -100,7 +114,7 @@ def put_aside(data: Dataset, validation: int | float, seed: int) -> Dataset:
             f"data.validation: {validation!r} given. Give a number of samples from 1 to {n - 1}, or a share "
             "between 0 and 1."
         )
-    order = Stream(seed).at("validation").generator().permutation(n)
+    order = np.arange(n)[::-1] if data.is_text else Stream(seed).at("validation").generator().permutation(n)
     aside, kept = np.sort(order[:count]), np.sort(order[count:])
     note = f"{count} of {n} training samples put aside for validation"
     return replace(data, train=data.train.take(kept), validation=data.train.take(aside), notes=(*data.notes, note))
@@ -121,6 +135,14 @@ def fit_size(data: Dataset, size: tuple[int, ...]) -> Dataset:
 
 def _check_size(name: str, shape: tuple[int, ...], size: tuple[int, ...]) -> None:
     """Raises ShapeError where samples of ``shape`` can never become ``size``."""
+    if shape == size:
+        return
+    if () in (shape, size):
+        are, wanted = shape or "symbols of a text", size or "symbols of a text"
+        raise ShapeError(
+            f"data set {name!r}: samples are {are}, the network takes {wanted}. "
+            f"Choose a network with input: {list(shape) or 'symbols'}, or other data."
+        )
     if len(size) == 1:
         if int(np.prod(shape)) != size[0]:
             raise ShapeError(
@@ -145,9 +167,13 @@ def _named(source: str | Path, data_dir: Path | None, options: Mapping[str, Any]
         for path in (Path(name).expanduser(), *([data_dir / name] if data_dir else [])):
             if path.is_dir():
                 return ImageFolder.of(path, options)
+            if path.suffix == ".txt" and path.is_file():
+                return OwnText(path)
             if path.is_file():
                 return OwnArrays(path.stem, read_arrays(path))
         if Path(name).suffix or len(Path(name).parts) > 1:
-            raise DataError(f"{name}: no such file or folder. Give a .npz or .h5 file, a folder of images, or a name.")
+            raise DataError(
+                f"{name}: no such file or folder. Give a .npz, .h5 or .txt file, a folder of images, or a name."
+            )
     part: Source = registry.get("dataset", name, allow_code=allow_code)()
     return part

@@ -43,7 +43,7 @@ def fit(recipe: str, dataset: Dataset) -> tuple[Dataset, Preprocess]:
 
     Parameters
     ----------
-    recipe : ``standard``, ``whiten`` or ``none``
+    recipe : ``standard``, ``centre``, ``centre_255``, ``whiten``, ``unit`` or ``none``
 
     Returns
     -------
@@ -57,6 +57,8 @@ def fit(recipe: str, dataset: Dataset) -> tuple[Dataset, Preprocess]:
     """
     if recipe not in RECIPES:
         raise ConfigError(f"data.preprocess: unknown recipe {recipe!r}{nearest(recipe, RECIPES)}")
+    if dataset.is_text and recipe != "none":
+        raise ConfigError(f"data.preprocess: {recipe!r} given, a text is taken as it is. Write none, or leave it out.")
     return RECIPES[recipe](dataset)
 
 
@@ -70,16 +72,27 @@ def standard(dataset: Dataset) -> tuple[Dataset, Preprocess]:
 
     That deviation is about the one mean of all values, as ``X.std()`` gives it.
     """
-    x = dataset.train.x
-    total, squares = np.zeros(dataset.shape), 0.0
-    for part in chunks(x):
-        total += part.sum(0)
-        squares += float(np.vdot(part, part))
-    mean = total / len(x)
+    x, mean = dataset.train.x, mean_sample(dataset)
+    squares = sum(float(np.vdot(part, part)) for part in chunks(x))
     variance = squares / x.size - float(mean.mean()) ** 2
     if not variance > 0:
         raise DataError(f"data set {dataset.name!r}: all training values are the same. Check the file.")
     return dataset, Preprocess(mean.astype(np.float32), float(variance**-0.5))
+
+
+def centre(dataset: Dataset) -> tuple[Dataset, Preprocess]:
+    """Subtracts the mean training sample; values keep their units, as grey levels of 0 to 255."""
+    return dataset, Preprocess(mean_sample(dataset).astype(np.float32), 1.0)
+
+
+def centre_255(dataset: Dataset) -> tuple[Dataset, Preprocess]:
+    """Subtracts the mean training sample, divides by 255: grey levels span 1."""
+    return dataset, Preprocess(mean_sample(dataset).astype(np.float32), 1.0 / 255.0)
+
+
+def mean_sample(dataset: Dataset) -> Array:
+    """The mean training sample, in float64."""
+    return sum((part.sum(0) for part in chunks(dataset.train.x)), np.zeros(dataset.shape)) / len(dataset.train)
 
 
 def whiten(dataset: Dataset) -> tuple[Dataset, Preprocess]:
@@ -100,7 +113,7 @@ def whiten(dataset: Dataset) -> tuple[Dataset, Preprocess]:
         raise DataError(
             f"data set {dataset.name!r}: {dataset.train.x.dtype} images, whitening wants grey levels in uint8."
         )
-    mean = np.sum([part.sum(0) for part in chunks(dataset.train.x)], 0) / len(dataset.train)
+    mean = mean_sample(dataset)
     typical = float(np.mean(np.concatenate([deviation(part - mean) for part in chunks(dataset.train.x)])))
     turn = zca(equalize(dataset.train.x, mean, typical))
 
@@ -146,8 +159,18 @@ def chunks(x: Array) -> Iterator[Array]:
         yield x[start : start + CHUNK].astype(np.float64)
 
 
+def unit(dataset: Dataset) -> tuple[Dataset, Preprocess]:
+    """Grey levels 0 to 255 as 0 to 1; DataError where there are none."""
+    if dataset.train.x.dtype != np.uint8:
+        raise DataError(f"data set {dataset.name!r}: {dataset.train.x.dtype} samples, unit wants grey levels in uint8.")
+    return dataset, Preprocess(np.zeros(dataset.shape, np.float32), 1.0 / 255.0)
+
+
 RECIPES: dict[str, Callable[[Dataset], tuple[Dataset, Preprocess]]] = {
     "standard": standard,
+    "centre": centre,
+    "centre_255": centre_255,
     "whiten": whiten,
     "none": none,
+    "unit": unit,
 }

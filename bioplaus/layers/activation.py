@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from bioplaus.backend.base import Array, Backend
+from bioplaus.backend.streams import Stream
 from bioplaus.parts import At, Learn, Site, Unit
+from bioplaus.units import Watch
 
 
 @dataclass
 class ReluUnit:
-    """y = max(n, 0)."""
+    """y = max(n, 0).
+
+    Its switches: which units are on. With a ``sign`` s, for the next forward alone, y = s max(s n, 0).
+    """
 
     xp: Backend
     inplace: bool = False
+    sign: Array = None
     holds_weights = False
 
     def wire(self, below: bool) -> bool:
@@ -22,13 +29,41 @@ class ReluUnit:
         return below
 
     def forward(self, x: Array, at: At) -> tuple[Array, Array]:
-        """y, and y."""
+        """y, and the size of y."""
+        if self.sign is not None:
+            sign, self.sign = self.sign, None
+            size = self.xp.relu(x * sign)
+            return size * sign, size
         y = self.xp.relu(x, inplace=self.inplace)
         return y, y
 
     def back(self, dy: Array, cache: Array, top: Array, learn: Learn) -> Array:
-        """dy where y > 0."""
+        """dy where the unit is on."""
         return self.xp.relu_back(dy, cache)
+
+    def render(self, z: Array, cache: Array, watch: Watch | None) -> tuple[Array, Array]:
+        """z where the unit is on."""
+        return self.xp.relu_back(z, cache, inplace=False), cache
+
+    def render_back(self, d: Array, trace: Array, learn: Learn, errors: Mapping[str, Array]) -> Array:
+        """d where the unit is on."""
+        return self.xp.relu_back(d, trace, inplace=False)
+
+    def unmasked(self, z: Array) -> Array:
+        """As it is."""
+        return z
+
+    unmasked_back = unmasked
+
+    def switches(self, cache: Array) -> Array:
+        """1 where a unit is on, (N, ...)."""
+        return self.xp.floats(cache > 0.0)
+
+    def drawn(self, chance: Array, samples: int, stream: Stream) -> Array:
+        """Units that are on with this chance, as ``forward`` would leave them."""
+        u = self.xp.zeros((samples, *chance.shape))
+        self.xp.uniform(stream, u)
+        return self.xp.floats(u < chance)
 
 
 @dataclass
@@ -49,7 +84,7 @@ class TanhUnit:
 
     def back(self, dy: Array, cache: Array, top: Array, learn: Learn) -> Array:
         """dy (1 - y^2)."""
-        return dy * (1.0 - cache * cache)
+        return self.xp.tanh_back(dy, cache)
 
 
 @dataclass(frozen=True)

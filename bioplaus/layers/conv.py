@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import NonNegativeInt as Whole
+from pydantic import PositiveInt
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.window import Window
+from bioplaus.construct import Size, Wanted
 from bioplaus.errors import ShapeError
+from bioplaus.layers.initial import Initial
 from bioplaus.parts import Site, Unit
 
-Padding = Literal["valid", "half", "full"] | int | list[int]
+Pair = Annotated[PositiveInt | tuple[PositiveInt, PositiveInt], Wanted("a whole number above 0, or [height, width]")]
+Padding = Annotated[
+    Literal["valid", "half", "full"] | Whole | tuple[Whole, Whole, Whole, Whole],
+    Wanted("valid, half, full, a whole number, or [top, bottom, left, right]"),
+]
+
+AT_ONCE = 10  # samples
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,23 @@ class ConvMap:
     ) -> None:
         """out <- keep out + scale correlate(x, n)."""
         self.xp.conv_outer(x, n, out, self.window, scale, keep, bias)
+
+    input_axis: ClassVar[int] = 1  # of W
+
+    def gram(self, u: Array, out: Array) -> None:
+        """out (o kh kw, o kh kw) += sum over samples and places of u u, at all pairs of filter elements.
+
+        Of ||x - down(u, W)||^2 it is the normal matrix, the same for every input channel.
+        """
+        size = len(out)
+        wide = ConvMap(self.xp, self.window, (size, self.channels[1]))  # one input channel for each filter element
+        each = self.xp.one_hot(self.xp.raw(list(range(size))), size)
+        each = each.reshape((self.channels[1], *self.window.kernel, size))
+        W = self.xp.image(each.swapaxes(-1, -2).swapaxes(-2, -3))
+        for start in range(0, len(u), AT_ONCE):
+            seen = wide.down(u[start : start + AT_ONCE], W)
+            rows = seen.swapaxes(-3, -2).swapaxes(-2, -1).reshape((-1, size))
+            self.xp.linear_outer(rows, rows, out, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -135,10 +163,12 @@ class Conv:
     """
 
     has_weights: ClassVar[bool] = True
-    filters: int
-    kernel: int | list[int]
-    stride: int | list[int] = 1
+    filters: Size
+    kernel: Pair
+    stride: Pair = 1
     pad: Padding = "valid"
+    init: Initial = None
+    bias: bool = True
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes maps (channels, height, width)."""
@@ -151,7 +181,7 @@ class Conv:
                 "Take a smaller kernel, or pad."
             )
         map = ConvMap(site.xp, window, (channels, self.filters))
-        return site.node(map), map.output
+        return site.node(map, self.init, self.bias), map.output
 
 
 @dataclass(frozen=True)
@@ -163,11 +193,13 @@ class ConvTransposed:
     """
 
     has_weights: ClassVar[bool] = True
-    filters: int
-    kernel: int | list[int]
-    stride: int | list[int] = 1
+    filters: Size
+    kernel: Pair
+    stride: Pair = 1
     pad: Padding = "valid"
     extra: int = 0
+    init: Initial = None
+    bias: bool = True
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes maps (channels, height, width)."""
@@ -183,10 +215,10 @@ class ConvTransposed:
         if min(size) < 1:
             raise ShapeError(f"layer {site.name!r}: nothing is left of the map after cropping {list(pad)}.")
         map = ConvTransposedMap(site.xp, Window(kernel, stride, pad, size), (channels, self.filters))
-        return site.node(map), map.output
+        return site.node(map, self.init, self.bias), map.output
 
 
-def _pair(value: int | list[int]) -> tuple[int, int]:
+def _pair(value: Pair) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"{value}: wanted a number above 0, or two of them")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bioplaus.backend.base import Array, Backend
+from bioplaus.construct import Size
 from bioplaus.errors import ShapeError
+from bioplaus.layers.initial import Initial
 from bioplaus.parts import Site, Unit
 
 
@@ -50,10 +52,13 @@ class DenseMap:
         self, x: Array, n: Array, out: Array, scale: float = 1.0, keep: float = 1.0, bias: Array | None = None
     ) -> None:
         """out <- keep out + scale x^T n."""
-        self.xp.linear_outer(x, n, out, scale, keep)
-        if bias is not None:
-            total = n.reshape((-1, n.shape[-1])).sum(0).reshape(bias.shape) * scale
-            bias[...] = bias * keep + total if keep else total
+        self.xp.linear_outer(x, n, out, scale, keep, bias)
+
+    input_axis: ClassVar[int] = 0  # of W
+
+    def gram(self, u: Array, out: Array) -> None:
+        """out (o, o) += sum over samples of u u: the normal matrix of ||x - down(u, W)||^2, one for all inputs."""
+        self.xp.linear_outer(u, u, out, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,9 @@ class Dense:
     """A fully connected layer of ``units``."""
 
     has_weights: ClassVar[bool] = True
-    units: int
+    units: Size
+    init: Initial = None
+    bias: bool = True
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes flat samples."""
@@ -71,4 +78,4 @@ class Dense:
                 f"layer {site.name!r}: dense wants a flat input, given {given}. "
                 "Put flatten or globalmeanpool before it."
             )
-        return site.node(DenseMap(site.xp, shape, (self.units,))), (self.units,)
+        return site.node(DenseMap(site.xp, shape, (self.units,)), self.init, self.bias), (self.units,)

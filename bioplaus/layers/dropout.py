@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
+from bioplaus.construct import Wanted
 from bioplaus.parts import At, Learn, Site, Unit
 
 
 @dataclass(frozen=True)
 class DropoutUnit:
-    """y = x m / (1 - p) in training, with m = 0 for a share p of the elements; y = x in testing."""
+    """y = x m / (1 - p) in training, with m = 0 for a share p of the elements; y = x in testing.
+
+    In a generative model the others are missing: inference goes without them, and they are rendered like all the rest.
+    """
 
     xp: Backend
     p: float
     stream: Stream
     holds_weights = False
+    clear = True
 
     def wire(self, below: bool) -> bool:
         """See Unit."""
@@ -43,7 +51,7 @@ class Dropout:
     Source: Srivastava et al. (2014), with the scale on the training side.
     """
 
-    p: float = 0.5
+    p: Annotated[float, Field(ge=0.0, lt=1.0), Wanted("the share to drop, from 0 to below 1")] = 0.5
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.p < 1.0:

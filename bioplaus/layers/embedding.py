@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bioplaus.backend.base import Array, Backend
+from bioplaus.construct import Size
 from bioplaus.errors import ShapeError
+from bioplaus.layers.initial import Initial
 from bioplaus.parts import Site, Unit
 
 
@@ -62,7 +64,9 @@ class EmbeddingMap:
     ) -> None:
         """out[x] += scale n, row by row, after out <- keep out."""
         rows = n.reshape((-1, self.units))
-        self.xp.linear_outer(self.xp.one_hot(x.reshape(-1), self.words), rows, out, scale, keep)
+        if keep != 1.0:
+            out[...] = out * keep if keep else 0.0
+        self.xp.add_rows(out, x.reshape(-1), rows, scale)
         if bias is not None:
             total = rows.sum(0).reshape(bias.shape) * scale
             bias[...] = bias * keep + total if keep else total
@@ -73,11 +77,12 @@ class Embedding:
     """A table of ``units`` numbers for each of ``words`` words."""
 
     has_weights: ClassVar[bool] = True
-    units: int
-    words: int
+    units: Size
+    words: Size
+    init: Initial = None
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes whole numbers: samples without axes."""
         if shape != ():
             raise ShapeError(f"layer {site.name!r}: embedding wants whole numbers, given samples of {shape}.")
-        return site.node(EmbeddingMap(site.xp, self.words, self.units)), (self.units,)
+        return site.node(EmbeddingMap(site.xp, self.words, self.units), self.init), (self.units,)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.parts import At, Learn, Site, Unit
+from bioplaus.units import Watch
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,22 @@ class FlattenUnit:
     def back(self, dy: Array, cache: None, top: Array, learn: Learn) -> Array:
         """Maps again."""
         return self.xp.image(dy.reshape((dy.shape[0], *self.shape)))
+
+    def render(self, z: Array, cache: None, watch: Watch | None) -> tuple[Array, None]:
+        """Maps again."""
+        return self.unmasked(z), None
+
+    def render_back(self, d: Array, trace: None, learn: Learn, errors: Mapping[str, Array]) -> Array:
+        """Rows."""
+        return self.unmasked_back(d)
+
+    def unmasked(self, z: Array) -> Array:
+        """Maps again."""
+        return self.xp.image(z.reshape((z.shape[0], *self.shape)))
+
+    def unmasked_back(self, d: Array) -> Array:
+        """Rows."""
+        return d.reshape((d.shape[0], prod(self.shape)))
 
 
 @dataclass(frozen=True)

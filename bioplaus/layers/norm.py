@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal
 
 from bioplaus.parts import Site, Unit
 
 
 @dataclass(frozen=True)
 class NormHere:
-    """A place for the norm of the weight layer just before it; nothing where the rule has none there."""
+    """A place for the norm of a weight layer; nothing where the rule has none there.
 
-    in_layer: ClassVar[bool] = True
+    It is the norm of the layer just before it (``of: last``). Where its chain has none, or ``of: next`` is said,
+    it is that of the layer after it: norm, relu, conv.
+    """
+
+    of: Literal["last", "next"] = "last"
+
+    @property
+    def in_layer(self) -> bool:
+        """Whether it belongs to the layer before it."""
+        return self.of == "last"
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit | None, tuple[int, ...]]:
         """Takes any shape."""

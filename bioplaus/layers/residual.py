@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bioplaus.backend.base import Array
+from bioplaus.construct import Layers
 from bioplaus.errors import ShapeError
 from bioplaus.parts import At, Learn, Site, Unit
+from bioplaus.units import Watch, can_render, total
 
 
 @dataclass
@@ -17,6 +20,12 @@ class ResidualUnit:
     units: tuple[Any, Any]
     gives_fresh = True
     holds_weights = True
+
+    @property
+    def spares_error(self) -> bool:
+        """The branch gets an error of its own where it would write into it; an identity writes nothing."""
+        shortcut = self.units[1]
+        return not shortcut.units or shortcut.spares_error
 
     def wire(self, below: bool) -> bool:
         """See Unit."""
@@ -41,13 +50,36 @@ class ResidualUnit:
         short = shortcut.back(dy, short_cache, top, learn)
         return long + short if self.listened and dy is not None else None
 
+    @property
+    def renders(self) -> bool:
+        """Whether both paths do."""
+        return all(can_render(path) for path in self.units)
+
+    def wire_down(self, above: bool) -> bool:
+        """As a Node."""
+        return any([path.wire_down(above) for path in self.units])
+
+    def render(self, z: Array, cache: Any, watch: Watch | None) -> tuple[Array, Any]:
+        """The sum of what both paths render: a layer of the model is shortcut + branch, 1 + a Delta_t."""
+        (branch, shortcut), (long_cache, short_cache) = self.units, cache
+        long, long_trace = branch.render(z, long_cache, watch)
+        short, short_trace = shortcut.render(z, short_cache, watch)
+        return long + short, (long_trace, short_trace)
+
+    def render_back(self, d: Array | None, trace: Any, learn: Learn, errors: Mapping[str, Array]) -> Array | None:
+        """The sum of what both paths hand up."""
+        (branch, shortcut), (long_trace, short_trace) = self.units, trace
+        long = branch.render_back(d, long_trace, learn, errors)
+        short = shortcut.render_back(d, short_trace, learn, errors)
+        return total(long, short)
+
 
 @dataclass(frozen=True)
 class Residual:
     """y = path(x) + shortcut(x); the shortcut is the identity where it is left out."""
 
-    path: list[Any]
-    shortcut: list[Any] = field(default_factory=list)
+    path: Layers
+    shortcut: Layers = ()
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes any shape; both paths must give the same one."""

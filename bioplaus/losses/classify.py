@@ -6,15 +6,18 @@ from collections.abc import Mapping
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.ops import score
-from bioplaus.parts import Batch
+from bioplaus.parts import At, Batch, State
 
 
 class SoftmaxCrossEntropy:
     """-log softmax(output)[label], summed over samples; the error at the output is softmax - one-hot."""
 
     needs = {"output"}
+    supervised = True
 
-    def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
+    def error(
+        self, xp: Backend, signals: Mapping[str, Array], batch: Batch, state: State, at: At
+    ) -> tuple[Array, dict[str, Array]]:
         """(loss, {"output": (N, classes)})."""
         output = signals["output"]
         loss, error = score.cross_entropy(xp, output, xp.one_hot(batch.y, output.shape[-1]), batch.weight)

@@ -1,4 +1,4 @@
-"""Regression onto targets; onto one-hot targets where the batch holds labels."""
+"""Regression onto targets (N, ...); onto one-hot targets where the batch holds labels (N,)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ from collections.abc import Mapping
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.ops import score
-from bioplaus.parts import Batch
+from bioplaus.parts import At, Batch, State
 
 
 class SquaredError:
     """1/2 ||output - target||^2, summed over samples; the error at the output is output - target."""
 
     needs = {"output"}
+    supervised = True
+    takes_targets = True
 
-    def error(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> tuple[Array, dict[str, Array]]:
+    def error(
+        self, xp: Backend, signals: Mapping[str, Array], batch: Batch, state: State, at: At
+    ) -> tuple[Array, dict[str, Array]]:
         """(loss, {"output": as the output})."""
         output = signals["output"]
         loss, error = score.squared(output, self._target(xp, output, batch), batch.weight)
         return loss, {"output": error}
 
     def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> Array:
-        """Samples whose largest output is not at the largest target."""
+        """Samples whose largest output is not the label's; NaN for targets, which are never right or wrong."""
         output = signals["output"]
-        missed = xp.floats(output.argmax(-1) != self._target(xp, output, batch).argmax(-1))
+        if batch.y.ndim == output.ndim:
+            return xp.zeros(()) + float("nan")
+        missed = xp.floats(output.argmax(-1) != batch.y)
         return missed.sum() if batch.weight is None else (missed * batch.weight).sum()
 
     @staticmethod

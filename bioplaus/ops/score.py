@@ -8,12 +8,12 @@ from bioplaus.backend.base import Array, Backend
 def cross_entropy(xp: Backend, logits: Array, targets: Array, weight: Array | None) -> tuple[Array, Array]:
     """E = -sum_n w_n sum_k t_nk log softmax(o_n)_k, and dE/do = w (softmax(o) - t).
 
-    logits, targets (N, K), targets summing to one per sample; weight (N,) or None for all ones.
+    logits, targets (..., N, K), targets summing to one per sample; weight (..., N) or None for all ones.
     """
     log_p = xp.log_softmax(logits)
     if weight is not None:
-        targets = targets * weight.reshape((-1, 1))
-        return -(targets * log_p).sum(), xp.exp(log_p) * weight.reshape((-1, 1)) - targets
+        targets = targets * weight[..., None]
+        return -(targets * log_p).sum(), xp.exp(log_p) * weight[..., None] - targets
     return -(targets * log_p).sum(), xp.exp(log_p) - targets
 
 

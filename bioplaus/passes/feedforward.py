@@ -27,6 +27,7 @@ class UpAndBack:
 
     root: Unit
     output: tuple[int, ...]
+    steps: int = 0
     provides = {"output"}
 
     @property
@@ -35,8 +36,8 @@ class UpAndBack:
         return (self.root,)
 
     def forward(self, batch: Batch, at: At) -> tuple[dict[str, Array], Any]:
-        """({"output": (N, outputs)}, tape)."""
-        output, tape = self.root.forward(batch.x, at)
+        """({"output": (N, outputs), or (T, N, outputs) of sequences}, tape)."""
+        output, tape = self.root.forward(batch.x, at._replace(starts=batch.starts))
         return {"output": output}, tape
 
     def back(self, errors: Mapping[str, Array], tape: Any, learn: Learn) -> None:

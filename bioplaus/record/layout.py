@@ -31,6 +31,7 @@ class Column:
 
 
 _unit = (("unit",), ("time", "unit"))
+_samples = (("sample", "unit"), ("time", "sample", "unit"), ("sample", "unit", "y", "x"))
 _weights = (("in", "out"), ("out", "in", "kh", "kw"))
 
 
@@ -55,8 +56,9 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "epoch": _count("epochs completed"),
         "samples": _count("training samples seen"),
         "loss": _number("loss per sample"),
-        "loss_*": _number("loss per sample, term *"),
+        "loss_*": _number("loss per sample, term * before its weight"),
         "error": _number("share of samples classified wrongly", "%"),
+        "perplexity": _number("exponential of the loss per symbol of a text"),
         "rate": _number("learning rate"),
     },
     "batches": {
@@ -65,13 +67,22 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
     "layers/*/norm": {
         "mean": _per_unit("mean that normalization takes away"),
         "sigma": _per_unit("deviation that normalization divides by"),
+        "long_mean": _per_unit("streamed over updates: mean"),
+        "long_sigma": _per_unit("streamed over updates: deviation"),
+        "short_mean": _per_unit("streamed since the last update: mean"),
+        "short_sigma": _per_unit("streamed since the last update: deviation"),
+        "long_dmean": _per_unit("streamed over updates: error at the mean"),
+        "long_dsigma": _per_unit("streamed over updates: error at the deviation"),
+        "short_dmean": _per_unit("streamed since the last update: error at the mean"),
+        "short_dsigma": _per_unit("streamed since the last update: error at the deviation"),
+        "penalty": Column("1", "what the norm adds to the loss of a sample, on average", (("time",),), "float64"),
     },
     "layers/*/activity": {
         "mean": _per_unit("mean activity"),
         "std": _per_unit("standard deviation of activity"),
         "sparsity": _per_unit("share of samples in which the unit is silent"),
         "kurtosis": _per_unit("kurtosis of activity"),
-        "samples": Column("1", "activity in a fixed probe batch", (("sample", "unit"), ("sample", "unit", "y", "x"))),
+        "samples": Column("1", "activity in a fixed probe batch", _samples),
     },
     "layers/*/feedback": {
         "sign_agreement": _number("share of weights whose V and W have the same sign"),
@@ -90,8 +101,8 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "dW": Column("1", "what the layer accumulated, to be subtracted", _weights),
     },
     "layers/*/pruning": {
-        "alive": _number("share of weights that exist"),
-        "use": _per_unit("estimated use"),
+        "alive": _number("share of synapses or neurons that exist"),
+        "use": _per_unit("estimated use of what exists, mean of each unit's"),
     },
 }
 

@@ -96,7 +96,7 @@ class Run:
 
     @property
     def metrics(self) -> Group:
-        """The tables train, test and validation, one row per epoch."""
+        """The tables train, test and validation, one row per epoch and more where asked for; batch on request."""
         return Group(self, "metrics")
 
     def layer(self, name: str) -> Group:

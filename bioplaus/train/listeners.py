@@ -8,6 +8,7 @@ from typing import Any
 
 from bioplaus.network import Network
 from bioplaus.parts import Batch
+from bioplaus.units import Node
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Moment:
 class Listener:
     """Listens to nothing; take over the moments you want."""
 
+    def accumulating(self, network: Network, moment: Moment) -> None:
+        """The next batch is the first of an update, whose moment this is."""
+
     def updating(self, network: Network, batch: Batch, moment: Moment) -> None:
         """dW is accumulated, W has not moved yet; ``batch`` is the last one that was learned from."""
 
@@ -38,7 +42,13 @@ class Listener:
         """W has moved, V has followed."""
 
     def advanced(self, moment: Moment, loss: float, error: float, rate: float) -> None:
-        """Every so often: running loss and error (%) of this epoch."""
+        """Every so often: running loss and error (%; NaN where nothing is classified) of this epoch."""
+
+    def tested(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
+        """Within an epoch, after an update: scores of what is held out, test and validation."""
+
+    def pruned(self, network: Network, moment: Moment, layers: Sequence[Node]) -> None:
+        """At the end of an epoch, before its scores: these layers have lost synapses or neurons."""
 
     def epoch_ended(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
         """Scores of the epoch: train, test, validation."""

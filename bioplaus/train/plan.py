@@ -8,6 +8,7 @@ from typing import Protocol
 
 from bioplaus.config import Config, Training, where
 from bioplaus.construct import make
+from bioplaus.errors import ConfigError
 
 
 class Schedule(Protocol):
@@ -23,6 +24,7 @@ class Schedule(Protocol):
 class Phase:
     """A stretch of epochs trained alike; ``place`` among the phases and ``first`` epoch count from 0.
 
+    It ends with an update, for which there may be fewer batches; the ``final`` one leaves them to whoever trains on.
     Its rate falls as if ``lasting`` epochs had begun at ``since``: its own, or with the phases before it whose schedule
     it goes on with.
     """
@@ -35,6 +37,7 @@ class Phase:
     schedule: Schedule
     since: int
     lasting: int
+    final: bool
 
     @property
     def end(self) -> int:
@@ -45,9 +48,10 @@ class Phase:
         """The schedule's factor at a batch of an epoch; counted from where its schedule began."""
         done, total = epoch - self.since, self.lasting
         if self.schedule.by == "updates":
+            early = 0 if self.final else self.batches_per_update - 1  # fewer batches make an update too
             done, total = (
                 (done * batches + place) // self.batches_per_update,
-                total * batches // self.batches_per_update,
+                (total * batches + early) // self.batches_per_update,
             )
         return self.schedule.at(done, total)
 
@@ -56,8 +60,8 @@ def phases(config: Config) -> list[Phase]:
     """The phases of a training, one after another."""
     made: list[Phase] = []
     training = config.training
-    spans = schedule_spans(training)
-    for place, phase in enumerate(training.timeline()):
+    spans, timeline = schedule_spans(training), training.timeline()
+    for place, phase in enumerate(timeline):
         own = training.phases and training.phases[place].rate is not None
         written = where(config, f"training.phases.{place}.rate" if own else "training.rate")
         assert phase.epochs and phase.samples_per_batch and phase.batches_per_update  # timeline fills them in
@@ -71,9 +75,30 @@ def phases(config: Config) -> list[Phase]:
                 schedule=make("schedule", phase.rate, written, allow_code=True),
                 since=spans[place][0],
                 lasting=spans[place][1],
+                final=place == len(timeline) - 1,
             )
         )
     return made
+
+
+def trained_on(config: Config, epochs: int) -> Config:
+    """The configuration with so many epochs in all: its last phase becomes longer, or shorter.
+
+    Raises
+    ------
+    ConfigError     the phases before the last take as many already
+    """
+    training = config.training
+    before = training.timeline()[:-1]
+    rest = epochs - sum(phase.epochs or 0 for phase in before)
+    if rest < 1:
+        raise ConfigError(
+            f"--epochs: given {epochs}, wanted at least {epochs - rest + 1}: "
+            f"the phases before the last take {epochs - rest}."
+        )
+    written = training.phases[:-1] + tuple(phase.model_copy(update={"epochs": rest}) for phase in training.phases[-1:])
+    changed = training.model_copy(update={"epochs": epochs, "phases": written})
+    return config.model_copy(update={"training": changed})
 
 
 def schedule_spans(training: Training) -> list[tuple[int, int]]:

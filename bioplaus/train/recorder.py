@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import acos, degrees, nan
 from typing import Any
 
@@ -38,6 +38,7 @@ class Recorder(Listener):
         self.log, self.record, self.probe, self.true_gradient = log, record, probe, true_gradient
         self.waiting: list[tuple[str, dict[str, Any]]] = []
         self.before: dict[str, tuple[Array, Array]] = {}
+        self.remains: dict[str, Array] = {}  # what an update leaves in a dW that is its own running sum
 
     def flush(self, xp: Backend) -> None:
         """Everything that waits on the device goes to the log."""
@@ -53,25 +54,45 @@ class Recorder(Listener):
         return degrees(acos(min(1.0, max(-1.0, float(host))))) if name.startswith("angle") else host
 
     # -- moments -----------------------------------------------------------------------------
+    def accumulating(self, network: Network, moment: Moment) -> None:
+        """Where dW goes on from the update before, what of it is not new."""
+        record, step = self.record, network.updates + 1
+        wanted = any(_due(every, step, moment) for every in (record.update, record.weights, record.gradient))
+        with network.xp.scope():
+            self.remains = {
+                node.name: node.weights.dW * node.weights.share
+                for node in (_learning(network) if wanted else ())
+                if node.weights.share
+            }
+
+    def dW(self, node: Node) -> Array:
+        """What has been accumulated since the last update."""
+        return node.weights.dW - self.remains[node.name] if node.name in self.remains else node.weights.dW + 0.0
+
     def updating(self, network: Network, batch: Batch, moment: Moment) -> None:
         """Before W moves: the V that was used, the dW that came of it, the statistics of this batch."""
         xp, record, step = network.xp, self.record, network.updates + 1
         with xp.scope():
             if _due(record.norm, step, moment):
                 for site in network.norms:
-                    if "batch_mean" in site.stats:
-                        mean, sigma = site.stats["batch_mean"] + 0.0, site.stats["batch_sigma"] + 0.0
-                        self.wait(f"layers/{site.name}/norm", step, mean=mean, sigma=sigma)
+                    looks = getattr(site.norm, "looks", None)
+                    if looks and (row := looks(site.stats)):
+                        row = {name: value + 0.0 for name, value in row.items()}
+                        self.wait(f"layers/{site.name}/norm", step, **row)
             gradient = _due(record.gradient, step, moment)
             if gradient or _due(record.feedback, step, moment):
                 self.feedback(network, batch, step, gradient)
             if _due(record.update, step, moment):
                 for node in _learning(network):
-                    self.before[node.name] = (node.W + 0.0, length(xp, node.weights.dW))
+                    self.before[node.name] = (node.W + 0.0, length(xp, self.dW(node)))
             if _due(record.weights, step, moment):
                 for node in network.nodes:
                     V = {} if node.V is None else {"V": node.V + 0.0}
-                    self.wait(f"layers/{node.name}/weights", step, W=node.W + 0.0, **V, dW=node.weights.dW + 0.0)
+                    self.wait(f"layers/{node.name}/weights", step, W=node.W + 0.0, **V, dW=self.dW(node))
+            if _due(record.loss, step, moment):
+                samples = network.samples(batch)
+                values = {name: network.terms[name] / samples for name in network.loss.names}
+                self.wait("metrics/batch", step, loss=network.loss.total(network.terms) / samples, **_terms(values))
         if _due(record.batches, step, moment):
             self.wait("batches", step, index=np.concatenate(moment.learned))
 
@@ -90,7 +111,7 @@ class Recorder(Listener):
                 }
             if self.record.gradient is not None:
                 known = node.name in gradient and node.keep
-                row["angle_to_gradient"] = cosine(xp, node.weights.dW, gradient[node.name]) if known else nan
+                row["angle_to_gradient"] = cosine(xp, self.dW(node), gradient[node.name]) if known else nan
             if row:
                 self.wait(f"layers/{node.name}/feedback", step, **row)
 
@@ -112,9 +133,19 @@ class Recorder(Listener):
         if activity and activity.unit == "update" and network.updates % activity.count == 0:
             self.activity(network, network.updates)
 
-    def epoch_ended(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
-        """Scores, and the activities of the probe batch."""
-        step, epoch = network.updates, moment.epoch
+    def pruned(self, network: Network, moment: Moment, layers: Sequence[Node]) -> None:
+        """What is left of them, and how much it is used."""
+        with network.xp.scope():
+            for node in layers:
+                assert node.survivors is not None
+                self.wait(f"layers/{node.name}/pruning", network.updates, **node.survivors.looks(node.W))
+
+    def tested(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
+        """Scores within an epoch."""
+        self.scores(network.updates, row)
+
+    def scores(self, step: int, row: dict[str, Any]) -> None:
+        """A row for every split that was scored."""
         for name in METRICS:
             if name in row:
                 rate = {"rate": row["rate"]} if name == "train" else {}
@@ -123,13 +154,19 @@ class Recorder(Listener):
                 self.wait(
                     f"metrics/{name}",
                     step,
-                    epoch=epoch,
+                    epoch=row["epoch"],
                     samples=score["samples"],
                     loss=score["loss"],
-                    error=score["error"],
                     elapsed_seconds=row[seconds],
+                    **{each: score[each] for each in ("error", "perplexity") if each in score},
+                    **_terms(score.get("terms", {})),
                     **rate,
                 )
+
+    def epoch_ended(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
+        """Scores, and the activities of the probe batch."""
+        step, epoch = network.updates, moment.epoch
+        self.scores(step, row)
         activity = self.record.activity  # by epochs: here, once the statistics for testing are settled
         if activity and activity.unit == "epoch" and epoch % activity.count == 0:
             self.activity(network, step)
@@ -141,7 +178,9 @@ class Recorder(Listener):
             network.pass_.forward(self.probe, LOOK)
         with xp.scope():
             for name, y in seen.items():
-                axes = (0, *range(2, y.ndim))
+                sequences = network.steps > 0
+                axes = (0, 1) if sequences else (0, *range(2, y.ndim))
+                some = y[:, : self.record.probe] if sequences else y[: self.record.probe]
                 mean = y.mean(axes, keepdims=True)
                 centred = y - mean
                 square = centred * centred
@@ -153,7 +192,7 @@ class Recorder(Listener):
                     std=xp.sqrt(variance),
                     sparsity=xp.floats(y == 0.0).mean(axes),
                     kurtosis=(square * square).mean(axes) / (variance * variance),
-                    **({"samples": y[: self.record.probe] + 0.0} if self.record.probe else {}),
+                    **({"samples": some + 0.0} if self.record.probe else {}),
                 )
 
     def wait(self, table: str, step: int, **row: Any) -> None:
@@ -168,6 +207,11 @@ def _due(every: Every | None, step: int, moment: Moment) -> bool:
     if every.unit == "update":
         return step % every.count == 0
     return moment.last and (moment.epoch + 1) % every.count == 0
+
+
+def _terms(values: dict[str, Any]) -> dict[str, Any]:
+    """Columns for the terms of a loss."""
+    return {f"loss_{name}": value for name, value in values.items()}
 
 
 def _learning(network: Network) -> Iterable[Node]:

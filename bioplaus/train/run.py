@@ -9,7 +9,10 @@ from typing import Any
 from bioplaus.record import Run, RunFolder, open_run
 from bioplaus.train import evaluate as scoring
 from bioplaus.train import session as sessions
+from bioplaus.train import usage
+from bioplaus.train.compact import Compact, compact
 from bioplaus.train.evaluate import Score
+from bioplaus.train.lines import Lines, Watching
 from bioplaus.train.listeners import Listener
 from bioplaus.train.session import Session
 
@@ -26,6 +29,7 @@ def run(
     listeners: Sequence[Listener] = (),
     begin: Callable[[Session], None] = lambda session: None,
     stopping: Callable[[], bool] = lambda: False,
+    progress: bool = True,
     allow_code: bool = True,
     **flags: Any,
 ) -> Run:
@@ -41,6 +45,7 @@ def run(
     sets : ("training.samples_per_batch=32", ...)
     listeners, begin, stopping          who listens, what is called with the session before the first step, and
                                         what is asked at every batch
+    progress                            print what runs, a line per epoch and about every minute, and how it ended
     allow_code                          files that the rule names may run code
     flags                               backend, device, dtype, threads, seed, epochs
 
@@ -63,7 +68,7 @@ def run(
     )
     session = sessions.prepare(settings, source, data_dir=directory)
     sessions.start(session, out)
-    return _complete(session, listeners, begin, stopping)
+    return _complete(session, listeners, begin, stopping, progress)
 
 
 def resume(
@@ -76,11 +81,13 @@ def resume(
     listeners: Sequence[Listener] = (),
     begin: Callable[[Session], None] = lambda session: None,
     stopping: Callable[[], bool] = lambda: False,
+    progress: bool = True,
 ) -> Run:
     """Go on from the last checkpoint of a run, to the bit what an uninterrupted one gives.
 
-    ``epochs`` trains on to so many epochs in all; a run that is complete without is opened as it is. ``dataset`` are
-    the arrays of a run on arrays from memory. ``allow_code`` lets the run's config run the code files it names.
+    ``epochs`` trains on to so many epochs in all, which makes the last phase longer; a run that is complete without is
+    opened as it is. ``dataset`` are the arrays of a run on arrays from memory. ``allow_code`` lets the run's config run
+    the code files it names, ``progress`` prints what ``run`` prints.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def resume(
         return open_run(run)
     directory = None if data_dir is None else Path(data_dir)
     session = sessions.reopen(run, dataset=dataset, epochs=epochs, data_dir=directory, allow_code=allow_code)
-    return _complete(session, listeners, begin, stopping)
+    return _complete(session, listeners, begin, stopping, progress)
 
 
 def complete(run: str | Path, epochs: int | None = None) -> bool:
@@ -100,22 +107,66 @@ def complete(run: str | Path, epochs: int | None = None) -> bool:
 
 
 def evaluate(
-    run: str | Path, *, dataset: Any = None, data_dir: str | Path | None = None, allow_code: bool = False
+    run: str | Path,
+    *,
+    dataset: Any = None,
+    readout: int | None = None,
+    data_dir: str | Path | None = None,
+    allow_code: bool = False,
+    begin: Callable[[Session], None] = lambda session: None,
 ) -> dict[str, Score]:
-    """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given."""
+    """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given.
+
+    ``readout``: a graph is read out at this time, with statistics of its training data at all times up to it.
+    ``begin`` is called with the session before the first sample; ``session.dataset.notes`` says what was resized.
+    """
     directory = None if data_dir is None else Path(data_dir)
-    session = sessions.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code)
+    session = sessions.reread(run, dataset=dataset, readout=readout, data_dir=directory, allow_code=allow_code)
+    begin(session)
     size = session.phases[-1].samples_per_batch
-    if session.progress.place:  # stopped within an epoch: the statistics for testing are the last epoch's
+    if session.progress.place or readout is not None:  # else the statistics for testing are the last epoch's
         scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)
     return {name: scoring.evaluate(session.network, feed, size) for name, feed in session.feeds.items()}
 
 
+def prune(
+    run: str | Path,
+    *,
+    out: str | Path | None = None,
+    dataset: Any = None,
+    data_dir: str | Path | None = None,
+    allow_code: bool = False,
+) -> tuple[list[usage.Row], Compact | None]:
+    """What is left of a run's network: a row for every weight layer and the total; and the smaller network it made.
+
+    ``out`` is the run folder of a network without the dead units, which gives the same outputs; None writes nothing.
+
+    Raises
+    ------
+    RunError        no run there; or its network cannot be made smaller, or has no dead unit
+    """
+    directory = None if data_dir is None else Path(data_dir)
+    session = sessions.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code)
+    network, size = session.network, session.phases[-1].samples_per_batch
+    if session.progress.place:
+        scoring.collect(network, session.feeds["train"], size, session.progress.epoch)
+    rows = usage.rows(network, session.feeds["test"], size)
+    return rows, None if out is None else compact(session, out)
+
+
 def _complete(
-    session: Session, listeners: Sequence[Listener], begin: Callable[[Session], None], stopping: Callable[[], bool]
+    session: Session,
+    listeners: Sequence[Listener],
+    begin: Callable[[Session], None],
+    stopping: Callable[[], bool],
+    progress: bool,
 ) -> Run:
-    session.listeners, session.stopping = listeners, stopping
+    watching = Lines() if progress else Watching()
+    session.listeners, session.stopping = (watching, *listeners), stopping
     begin(session)
+    watching.begin(session)
     sessions.complete(session)
     assert session.folder is not None
-    return open_run(session.folder.path)
+    run = open_run(session.folder.path)
+    watching.ended(run)
+    return run

@@ -9,25 +9,30 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bioplaus import assemble, config, data
+from bioplaus import assemble, config, data, registry
+from bioplaus.backend.streams import Stream
 from bioplaus.data import Dataset, Preprocess
+from bioplaus.data.augment import Transform, transforms
+from bioplaus.data.labels import Labels, drawn
 from bioplaus.errors import ConfigError, DataError, NonFinite, RunError, RunFailed, ShapeError, Stopped, UserError
 from bioplaus.network import Network
 from bioplaus.record import RunFolder, checkpoint, open_run
-from bioplaus.train.feed import Feed
+from bioplaus.train.feed import Feed, TextFeed
 from bioplaus.train.listeners import Listener
 from bioplaus.train.loop import LOOK_EVERY, Diverged, Progress, Trainer
-from bioplaus.train.plan import Phase, phase_of, phases
+from bioplaus.train.plan import Phase, phase_of, phases, trained_on
 from bioplaus.train.recorder import Recorder
 from bioplaus.train.suspicious import Suspicious
 
 LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
 MEAN, SCALE = "data.mean", "data.scale"  # names in a checkpoint
+MASK = ".pruning.mask"  # how those of masks end
 OWN_ARRAYS = "arrays"  # what a config calls data that were handed over in Python
 PROBE = 100  # samples of the probe batch
 
@@ -44,21 +49,69 @@ class Session:
     listeners: Sequence[Listener] = ()
     stopping: Callable[[], bool] = lambda: False
     progress: Progress = field(default_factory=Progress)
+    augment: Sequence[Transform] = ()  # what is done to the training images of a batch
+    labels: Labels | None = None  # those that may be seen; None: all
 
     def __post_init__(self) -> None:
         xp = self.network.xp
         self.phases = phases(self.config)
-        largest = max(self.phases, key=lambda phase: phase.samples_per_batch)
-        if largest.samples_per_batch > len(self.dataset.train):
-            written = self.config.training.phases
-            own = written and written[largest.place].samples_per_batch
-            key = f"training.phases.{largest.place}.samples_per_batch" if own else "training.samples_per_batch"
-            raise ConfigError(
-                f"{config.where(self.config, key)}: {largest.samples_per_batch} given, the training set has "
-                f"{len(self.dataset.train)} samples. Set it to at most that."
-            )
         splits = {"train": self.dataset.train, "test": self.dataset.test, "validation": self.dataset.validation}
-        self.feeds = {name: Feed.of(xp, split, self.preprocess) for name, split in splits.items() if split is not None}
+        self.feeds: dict[str, Feed | TextFeed] = {
+            name: TextFeed.of(xp, split, self.network.steps)
+            if self.dataset.is_text
+            else Feed.of(xp, split, self.preprocess, *((self.augment, self.labels) if name == "train" else ()))
+            for name, split in splits.items()
+            if split is not None
+        }
+
+    def check_batches(self) -> None:
+        """Whether the training set has enough samples for a batch of every phase, and for one update at least.
+
+        Raises
+        ------
+        ConfigError     with the key that asks for more
+        """
+        steps = max(1, self.network.steps)
+        samples = len(self.dataset.train) // steps
+        largest, last = max(self.phases, key=lambda phase: phase.samples_per_batch), self.phases[-1]
+        if largest.samples_per_batch > samples:
+            where, size = self._where(largest, "samples_per_batch"), largest.samples_per_batch
+            what = f"samples of {steps} symbols each" if self.dataset.is_text else "samples"
+            raise ConfigError(f"{where}: {size} given, the training set has {samples} {what}. Set it to at most that.")
+        for phase in self.phases if self.labels else ():
+            assert self.labels is not None
+            try:
+                self.labels.check(phase.samples_per_batch)
+            except ConfigError as error:
+                raise ConfigError(f"{config.where(self.config, 'data.labelled_share')}: {error}") from error
+        batches = last.epochs * (len(self.dataset.train) // last.samples_per_batch // steps)
+        if batches < last.batches_per_update:
+            where, wanted = self._where(last, "batches_per_update"), last.batches_per_update
+            what = "last phase" if last.place else "run"
+            raise ConfigError(
+                f"{where}: {wanted} given, the {what} has {batches} batches and would make no update. "
+                "Set it to at most that, or train more epochs."
+            )
+
+    def check_pruning(self) -> None:
+        """Whether something will be left of every layer, as far as that is known.
+
+        Raises
+        ------
+        ConfigError     with the layer whose pruning takes too much
+        """
+        for survivors in (node.survivors for node in self.network.nodes if node.survivors):
+            size = prod(survivors.mask.shape)
+            left = survivors.pruning.left(size)
+            if left is not None and left < 1:
+                where = config.where(self.config, f"layers.{survivors.name.partition('@')[0]}.pruning")
+                raise ConfigError(f"{where}: of {size} {survivors.pruning.of} none would be left. Prune less.")
+
+    def _where(self, phase: Phase, key: str) -> str:
+        """Where a phase's ``key`` was written: with the phase, or for all."""
+        written = self.config.training.phases
+        own = written and getattr(written[phase.place], key)
+        return config.where(self.config, f"training.phases.{phase.place}.{key}" if own else f"training.{key}")
 
     def train(self) -> bool:
         """All epochs that are left. False where it was stopped, after a commit.
@@ -77,7 +130,7 @@ class Session:
         """The loop over the network and the data."""
         assert self.folder is not None
         network = self.network
-        probe = self.feeds["train"].batch(self._probe_index())
+        probe = self.feeds["train"].probe(PROBE, network.stream.at("probes"))
         recorder = Recorder(self.folder.log, self.config.record, probe, self.network.true_gradient)
 
         def commit(row: dict[str, Any] | None) -> None:
@@ -96,6 +149,7 @@ class Session:
             (recorder, *self.listeners, *more),
             self.progress,
             look_every,
+            every.count if (every := self.config.training.evaluate) else None,
         )
 
     def relink(self, phase: Phase) -> None:
@@ -142,8 +196,8 @@ class Session:
             "counters": self.network.counters,
             "progress": asdict(self.progress),
             "epochs": self.phases[-1].end,
-            "threads": self.network.xp.threads,
             "versions": _versions(),
+            **({"symbols": list(self.dataset.names)} if self.dataset.is_text else {}),
         }
 
     def load(self, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
@@ -152,10 +206,6 @@ class Session:
         begun = self.progress.place > 0 or self.progress.epoch == 0  # else its links are still the last epoch's
         self.relink(phase_of(self.phases, self.progress.epoch - (not begun)))
         self.network.load(dict(state), dict(meta["counters"]))
-
-    def _probe_index(self) -> Any:
-        n = len(self.dataset.train)
-        return self.network.stream.at("probes").generator().permutation(n)[: min(PROBE, n)]
 
     def choices(self) -> dict[str, dict[str, Any]]:
         """The five choices of every weight layer, as they are written."""
@@ -208,36 +258,86 @@ def _versions() -> dict[str, str]:
 
 
 def prepare(
-    settings: config.Config, source: Any, *, data_dir: Path | None = None, fitted: Preprocess | None = None
+    settings: config.Config,
+    source: Any,
+    *,
+    data_dir: Path | None = None,
+    fitted: Preprocess | None = None,
+    symbols: Sequence[str] | None = None,
 ) -> Session:
     """Data, backend and network of a config; nothing written.
 
-    ``source`` is what ``data.find`` gave; ``fitted`` what was fitted to other data, which these are then seen through.
+    ``source`` is what ``data.find`` gave; ``fitted`` what was fitted to other data, which these are then seen through;
+    ``symbols`` the vocabulary of another text, likewise.
     """
+    xp = assemble.array_library(
+        settings.backend, device=settings.device, dtype=settings.dtype, threads=settings.threads
+    )
     dataset = data.load(
         source,
         data_dir=data_dir,
         size=tuple(settings.network.input),
         validation=_aside(settings.data.validation),
         seed=settings.seed,
+        symbols=symbols,
+        targets=any(getattr(loss, "takes_targets", False) for loss in _losses(settings)),
     )
+    other = fitted is not None
     if fitted is None:
         dataset, fitted = data.fit(settings.data.preprocess, dataset)
-    xp = assemble.array_library(
-        settings.backend, device=settings.device, dtype=settings.dtype, threads=settings.threads
+    taken = {"backend": xp.name} if settings.backend == "auto" else {}
+    settings = settings.model_copy(update={**taken, "device": xp.device, "threads": xp.threads})
+    try:
+        network = assemble.assembled(settings, classes=dataset.classes, xp=xp)
+    except MemoryError:
+        what = f"network {settings.network.name!r} with {dataset.classes:,} classes does not fit into memory."
+        raise ShapeError(f"{what} Make it smaller.") from None
+    _fits(settings, network, dataset)
+    augment = transforms(
+        settings.data.augment, dataset.shape, lambda place: config.where(settings, f"data.augment.{place}")
     )
-    settings = settings.model_copy(update={"backend": xp.name, "device": xp.device, "threads": xp.threads})
-    network = assemble.assembled(settings, classes=dataset.classes, xp=xp)
-    _fits(settings, network, dataset.classes)
-    return Session(settings, dataset, fitted, network)
+    labels = None if other else _labels(settings, dataset)
+    return Session(settings, dataset, fitted, network, augment=augment, labels=labels)
 
 
-def _fits(settings: config.Config, network: Network, classes: int) -> None:
+def _labels(settings: config.Config, dataset: Dataset) -> Labels | None:
+    """The labels that may be seen; None where all may be."""
+    wanted, where = settings.data, config.where(settings, "data.labels")
+    if wanted.labels is None:
+        return None
+    y = dataset.train.y
+    if dataset.is_text or y.dtype.kind == "f":
+        what = "a text" if dataset.is_text else "targets"
+        raise ConfigError(
+            f"{where}: {wanted.labels} given, and data set {dataset.name!r} has {what}, no labels. Leave it out."
+        )
+    stream = Stream(settings.seed).at("labels")
+    try:
+        index = drawn(y, dataset.classes, wanted.labels, wanted.balanced, stream)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return Labels(index, wanted.labelled_share, wanted.statistics)
+
+
+def _losses(settings: config.Config) -> list[Any]:
+    """The classes of the losses that will be scored."""
+    recipes = [spec.get("recipe", name) for name, spec in settings.losses.items()] or [settings.network.loss["recipe"]]
+    return [registry.get("loss", recipe, allow_code=True) for recipe in recipes]
+
+
+def _fits(settings: config.Config, network: Network, dataset: Dataset) -> None:
     """Whether the network scores the data's classes, and has places for the norm the rule asks for."""
-    name = settings.network.name
-    if network.output != (classes,):
+    name, classes = settings.network.name, dataset.classes
+    if dataset.is_text != bool(network.steps):
+        what, wanted = ("a text", "") if dataset.is_text else ("no text", "no ")
         raise ShapeError(
-            f"network {name!r} ends in samples of shape {network.output}, the data set has {classes} classes. "
+            f"data set {dataset.name!r} is {what}, for which network {name!r} would need {wanted}"
+            "pass: {recipe: recurrent, steps: ...}. Choose another network."
+        )
+    if network.output != (classes,):
+        has = f"{classes} target{'s' * (classes > 1)} a sample" if dataset.has_targets else f"{classes} classes"
+        raise ShapeError(
+            f"network {name!r} ends in samples of shape {network.output}, the data set has {has}. "
             "Let its last layer be {dense: classes}."
         )
     if settings.defaults.norm["recipe"] != "none" and not network.norms:
@@ -302,7 +402,14 @@ def free_folder(settings: config.Config, dataset: str) -> Path:
 
 
 def start(session: Session, out: str | Path | None) -> None:
-    """Make the run folder, with fresh weights or those of the run the config starts from."""
+    """Make the run folder, with fresh weights or those of the run the config starts from.
+
+    Raises
+    ------
+    UserError       wrong input; nothing has been written
+    """
+    session.check_batches()
+    session.check_pruning()
     if session.config.initial is not None:
         take_weights(session.network, session.config.initial)
     session.relink(session.phases[0])
@@ -317,6 +424,8 @@ def start(session: Session, out: str | Path | None) -> None:
 
 def take_weights(network: Network, run: str | Path) -> None:
     """Start from the weights, gains and statistics of another run; fresh momentum, feedback made anew.
+
+    What was pruned there stays pruned where the layer is pruned here in the same way; its use is estimated anew.
 
     Raises
     ------
@@ -335,12 +444,17 @@ def take_weights(network: Network, run: str | Path) -> None:
     with network.xp.scope():
         for name in here:
             own[name][...] = network.xp.array(state[name])
+        for name in own:
+            if name.endswith(MASK) and name in state and state[name].shape == tuple(own[name].shape):
+                own[name][...] = network.xp.array(state[name])
         for node in network.nodes:
-            node.channel.refresh(node.map, node.W, node.feedback, network.stream.at("feedback", node.name, 0))
+            node.refresh(network.stream.at("feedback", node.name, 0))
 
 
 def _is_taken(name: str) -> bool:
-    return name not in (MEAN, SCALE) and not (".update." in name or ".feedback." in name or name.endswith(".dW"))
+    of_loss = name.startswith("loss.") and name.count(".") == 2
+    apart = any(f".{part}." in name for part in ("update", "feedback", "carried", "plasticity", "pruning"))
+    return name not in (MEAN, SCALE) and not (apart or of_loss or name.endswith(".dW"))
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -411,12 +525,24 @@ def reopen(
     return session
 
 
-def reread(run: str | Path, *, dataset: Any = None, data_dir: Path | None = None, allow_code: bool = False) -> Session:
-    """A session with the network of a run's last checkpoint; the folder is only read."""
+def reread(
+    run: str | Path,
+    *,
+    dataset: Any = None,
+    readout: int | None = None,
+    data_dir: Path | None = None,
+    allow_code: bool = False,
+) -> Session:
+    """A session with the network of a run's last checkpoint; the folder is only read.
+
+    ``readout``: testing reads a graph out at this time; its statistics are to be settled anew.
+    """
     folder = RunFolder.open(run)
     _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
     other = dataset is not None
-    return _at(folder, state, meta, dataset=dataset, other=other, data_dir=data_dir, allow_code=allow_code)
+    return _at(
+        folder, state, meta, dataset=dataset, other=other, readout=readout, data_dir=data_dir, allow_code=allow_code
+    )
 
 
 def _at(
@@ -427,18 +553,29 @@ def _at(
     dataset: Any = None,
     other: bool = False,
     epochs: int | None = None,
+    readout: int | None = None,
     data_dir: Path | None = None,
     allow_code: bool = False,
 ) -> Session:
-    planned = meta.get("epochs") if epochs is None else epochs  # a run trained on has more than its config says
+    sets = [] if readout is None else [f"network.pass.test_readout={readout}"]
     settings, source = configure(
-        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=allow_code, epochs=planned
+        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, sets=sets, allow_code=allow_code
     )
+    planned = meta["epochs"] if epochs is None else epochs  # a run trained on has more than its config says
+    settings = trained_on(settings, planned)
     fitted = None
     if other and MEAN in state:  # other data are seen as the run saw its own
         if settings.data.preprocess == "whiten":
             raise DataError(f"{folder.path}: whitening was fitted to the run's own data; no other data can be scored.")
         fitted = Preprocess(state[MEAN], float(state[SCALE]))
-    session = prepare(settings, source, data_dir=data_dir, fitted=fitted)
-    session.load(state, meta)
+    symbols = meta.get("symbols") if other else None
+    session = prepare(settings, source, data_dir=data_dir, fitted=fitted, symbols=symbols)
+    session.load(state if readout is None else _for_other_times(state, session.network), meta)
     return session
+
+
+def _for_other_times(state: Mapping[str, Any], network: Network) -> dict[str, Any]:
+    """A checkpoint's arrays, but fresh statistics where the network visits a norm more or less often."""
+    fresh = {name: network.xp.host(value) for site in network.norms for name, value in site.state()}
+    changed = {name for name, value in fresh.items() if name in state and state[name].shape != value.shape}
+    return {**state, **{name: fresh[name] for name in changed}}

@@ -9,7 +9,7 @@ from bioplaus.network import Network
 from bioplaus.parts import Batch
 from bioplaus.train.listeners import Listener, Moment
 from bioplaus.train.loop import Diverged
-from bioplaus.units import GainBias, Node
+from bioplaus.units import GainBias, Node, Numbers
 
 
 class Suspicious(Listener):
@@ -33,7 +33,7 @@ class Suspicious(Listener):
         """Whether all weights are."""
         if self.blown:
             raise Diverged(layer=self.blown[-1], what="dW")
-        units: list[Node | GainBias] = [*network.nodes, *network.gains]
+        units: list[Node | GainBias | Numbers] = [*network.nodes, *network.gains]
         for unit in units:
             if not all(_finite(network, parameter.W) for parameter in unit.arrays()):
                 raise Diverged(layer=unit.name, what="W")

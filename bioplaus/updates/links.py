@@ -12,6 +12,7 @@ g the accumulated dW, m the momentum and d the decay (Liao, Leibo & Poggio 2016,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.parts import State
@@ -38,6 +39,11 @@ class Decay:
     def __post_init__(self) -> None:
         _at_least_zero("decay", self.decay)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing decays."""
+        return self.decay == 0.0
+
     def init(self, xp: Backend, W: Array) -> State:
         """Remembers nothing."""
         return {}
@@ -52,6 +58,7 @@ class Momentum:
     """tau <- d + momentum * tau."""
 
     momentum: float
+    sums_in: ClassVar[str] = "tau"
 
     def __post_init__(self) -> None:
         _share("momentum", self.momentum)

@@ -5,7 +5,7 @@ import pytest
 
 from bioplaus import testing
 from bioplaus.backend.numpy import NumPy
-from bioplaus.errors import PartError
+from bioplaus.errors import PartError, ShapeError
 from bioplaus.layers.dense import Dense, DenseMap
 from bioplaus.norms.recipes import batch
 from bioplaus.passes.feedforward import Feedforward, UpAndBack
@@ -51,7 +51,7 @@ class Summed:
 
     needs = {"output"}
 
-    def error(self, xp, signals, batch):
+    def error(self, xp, signals, batch, state, at):
         output = signals["output"]
         weight = np.ones(len(output)) if batch.weight is None else batch.weight
         return 0.5 * ((output * output).sum(-1) * weight).sum(), {"output": output * weight[:, None]}
@@ -102,13 +102,43 @@ class DoubledUnit:
 
 
 class Thinned:
-    """Pruning: the small half is gone."""
+    """Pruning: after the second epoch the small half is gone."""
 
-    def observe(self, local, state):
+    of = "synapses"
+    needs = set()
+
+    def init(self, map, shape):
+        return {}
+
+    def observe(self, map, local, W, state):
         pass
 
-    def mask(self, W, state, epoch):
-        return 1.0 * (abs(W) > 0.5)
+    def due(self, epoch):
+        return epoch == 2
+
+    def left(self, size):
+        return None
+
+    def use(self, map, W, state):
+        return abs(W)
+
+    def mask(self, map, W, mask, state, epoch):
+        return mask * (abs(W) > 0.5)
+
+
+class Quarter:
+    """Cut: after the first epoch all but the most used quarter is gone."""
+
+    judges = ""
+
+    def due(self, epoch):
+        return epoch == 1
+
+    def left(self, size):
+        return size // 4
+
+    def survivors(self, seen, epoch):
+        return seen.use >= np.sort(seen.use.reshape(-1))[-(seen.use.size // 4)]
 
 
 class Pair:
@@ -133,8 +163,13 @@ RIGHT = {
     "norm": Shifted,
     "layer": Doubled,
     "pruning": Thinned,
+    "cut": Quarter,
     "dataset": Pair,
 }
+
+
+def _always(self, epoch):
+    return epoch > 0
 
 
 @pytest.mark.parametrize("kind", RIGHT)
@@ -339,8 +374,25 @@ def test_a_norm_that_says_its_way_back_is_no_gradient_may_differ():
     assert check("norm", Wrapped(back=forgetting_statistics, exact_gradient=False))
 
 
-def unweighted(self, xp, signals, batch):
-    return 0.5 * (signals["output"] ** 2).sum(), {"output": signals["output"]}
+def unweighted(self, xp, signals, batch, state, at):
+    return 0.5 * (signals["output"] ** 2).sum(), {"output": signals["output"] + 0.0}
+
+
+def spoiling(self, xp, signals, batch, state, at):
+    found = Summed().error(xp, signals, batch, state, at)
+    signals["output"] *= 2.0
+    return found
+
+
+class Drifting(Summed):
+    """It remembers how many batches it saw, those it only looked at too."""
+
+    def init(self, xp, shapes, stream):
+        return {"seen": xp.zeros((1,))}
+
+    def error(self, xp, signals, batch, state, at):
+        state["seen"] += 1.0
+        return super().error(xp, signals, batch, state, at)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +403,8 @@ def unweighted(self, xp, signals, batch):
             "is the derivative of the loss",
         ),
         ({"error": unweighted}, "samples of weight 0 count for nothing"),
+        ({"error": lambda self, xp, s, *a: (Summed().error(xp, s, *a)[0], dict(s))}, "an error is an array of its own"),
+        ({"error": spoiling}, "a look leaves signals and memory alone"),
         ({"wrong": lambda self, xp, signals, batch: 0.5}, "wrong counts samples"),
         ({"needs": set()}, "needs names signals"),
         ({"error": lambda self, *a: (Summed().error(*a)[0], {"elsewhere": 0.0})}, "gives errors at signals it needs"),
@@ -359,6 +413,11 @@ def unweighted(self, xp, signals, batch):
 def test_broken_losses(changes, message):
     with pytest.raises(PartError, match=message):
         check("loss", variant("loss", **changes))
+
+
+def test_a_loss_whose_memory_moves_when_it_is_looked_at():
+    with pytest.raises(PartError, match="a look leaves signals and memory alone"):
+        check("loss", Drifting())
 
 
 def placing(unit_changes=(), shape=None):
@@ -438,16 +497,55 @@ def test_broken_schedules(at, message):
         check("schedule", variant("schedule", at=at))
 
 
+def _spoiled(self, map, W, mask, state, epoch):
+    mask *= abs(W) > 0.5
+    return mask
+
+
 @pytest.mark.parametrize(
-    ("mask", "message"),
+    ("changes", "message"),
     [
-        (lambda self, W, state, epoch: np.ones(3), "a mask has W's shape"),
-        (lambda self, W, state, epoch: 0.5 * np.ones(W.shape), "a mask holds ones and zeros"),
+        ({"mask": lambda self, map, W, mask, state, epoch: np.ones(3)}, "a mask of synapses has their shape"),
+        ({"mask": lambda self, map, W, mask, state, epoch: 0.5 * mask}, "a mask holds ones and zeros"),
+        (
+            {"mask": lambda self, map, W, mask, state, epoch: 1.0 * (W > 0 if epoch % 2 else W < 0), "due": _always},
+            "nothing that is gone comes back",
+        ),
+        ({"mask": _spoiled}, "mask leaves the mask before as it was"),
+        ({"of": "layers"}, "of is synapses or neurons"),
+        ({"needs": {"z"}}, "needs names fields of Local"),
+        ({"of": "neurons"}, "use is finite, of the mask's shape"),
+        ({"observe": lambda self, map, local, W, state: W.fill(0.0)}, "W is left as it was"),
     ],
 )
-def test_broken_prunings(mask, message):
+def test_broken_prunings(changes, message):
     with pytest.raises(PartError, match=message):
-        check("pruning", variant("pruning", mask=mask))
+        check("pruning", variant("pruning", **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"judges": "everything"}, "judges is empty, averages or weights"),
+        ({"due": lambda self, epoch: epoch < 2}, "nothing goes before the first epoch"),
+        ({"left": lambda self, size: size // 3}, "left says beforehand how many there will be"),
+        ({"survivors": lambda self, seen, epoch: seen.use > 9}, "something survives"),
+        ({"survivors": lambda self, seen, epoch: 1.0 * seen.alive}, "survivors are true or false"),
+        (
+            {"survivors": lambda self, seen, epoch: seen.W > 0 if epoch % 2 else seen.W < 0, "due": _always},
+            "none survi",
+        ),
+    ],
+)
+def test_broken_cuts(changes, message):
+    with pytest.raises(PartError, match=message):
+        check("cut", variant("cut", **changes))
+
+
+def test_a_pruning_of_neurons_and_one_of_synapses_pass():
+    for of, use in (("neurons", lambda self, map, W, state: np.ones((1, *map.output))), ("synapses", Thinned.use)):
+        keep = {"mask": lambda self, map, W, mask, state, epoch: mask}
+        assert check("pruning", variant("pruning", of=of, use=use, **keep))
 
 
 @pytest.mark.parametrize(
@@ -480,11 +578,52 @@ def test_broken_backends(changes, message):
         check("backend", broken)
 
 
+class Halved:
+    """Transform: half of every value."""
+
+    def fits(self, shape):
+        pass
+
+    def __call__(self, xp, x, stream):
+        return x * 0.5
+
+
+def halving_in_place(self, xp, x, stream):
+    x *= 0.5
+    return x
+
+
+def unlike_before(self, xp, x, stream, memory=[1.0]):  # noqa: B006
+    memory[0] *= 0.5
+    return x * memory[0]
+
+
+def nowhere(self, shape):
+    raise ShapeError("nothing fits")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"__call__": lambda self, xp, x, stream: x[:, 1:]}, "samples keep their shape"),
+        ({"__call__": halving_in_place}, "leaves x as it was"),
+        ({"__call__": unlike_before}, "the same stream gives the same samples"),
+        ({"__call__": lambda self, xp, x, stream: x * np.nan}, "gives finite numbers"),
+        ({"fits": nowhere}, "fits samples of some shape"),
+        ({"fits": None}, "has the method fits"),
+    ],
+)
+def test_broken_transforms(changes, message):
+    assert check("transform", Halved())
+    with pytest.raises(PartError, match=message):
+        check("transform", type("Broken", (Halved,), changes)())
+
+
 def test_a_class_or_an_unknown_kind_is_answered():
     with pytest.raises(PartError, match=r"channel 'Mirror' is a class; the contract is for a part\. Give Mirror\(\)"):
         check("channel", Mirror)
-    with pytest.raises(PartError, match="there is no contract for the kind 'transform'"):
-        check("transform", Mirror())
+    with pytest.raises(PartError, match="there is no contract for the kind 'colour'"):
+        check("colour", Mirror())
 
 
 def test_every_check_has_its_own_public_name():

@@ -1,7 +1,7 @@
 """A run that is killed, stopped or finds the disk full, and goes on, ends to the bit like one that never was.
 
 The training is small but has everything that could forget its place: redrawn feedback, dropout, momentum, dW that
-waits over the end of an epoch, a phase that changes the update, a schedule, a validation split, and a full log.
+waits over the end of an epoch, a phase that ends with fewer batches and changes the update, a schedule, a validation split, and a full log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ data: {validation: 238}
 training:
   epochs: 3
   samples_per_batch: 200
-  batches_per_update: 4
+  batches_per_update: 5
   rate: {recipe: exponential, factor: 0.9, by: updates}
   phases: [{epochs: 1}, {update: {recipe: rmsprop, rate: 1.0e-4}}]
 record: {norm: 1 update, activity: 1 epoch, feedback: 1 update, update: 2 updates, weights: 1 update,
@@ -48,7 +48,7 @@ layers:
 - fc2: {dense: classes}
 loss: softmax_cross_entropy
 """
-EPOCHS, BATCHES = 3, 6  # of 200 samples each; every 4 make an update, so some wait over the end of an epoch
+EPOCHS, BATCHES = 3, 6  # of 200 samples each; every 5 make an update, so one waits over the end of an epoch
 Case = tuple[str, dict[str, Any], list[str]]
 
 
@@ -92,8 +92,8 @@ def test_a_run_is_a_function_of_config_and_seed(program, case):
 
 
 def test_the_rates_are_those_of_the_schedule(case):
-    """rate * factor^n at the last batch of each epoch, after n = batches so far // 4 updates, whatever the phase."""
-    expected = [1e-3 * 0.9 ** (5 // 4), 1e-4 * 0.9 ** ((BATCHES + 5) // 4), 1e-4 * 0.9 ** ((2 * BATCHES + 5) // 4)]
+    """rate * factor^n at the last batch of each epoch, after n = batches so far // 5 updates, whatever the phase."""
+    expected = [1e-3 * 0.9 ** (5 // 5), 1e-4 * 0.9 ** ((BATCHES + 5) // 5), 1e-4 * 0.9 ** ((2 * BATCHES + 5) // 5)]
     np.testing.assert_allclose([row["rate"] for row in case[1]["metrics"]], expected, rtol=1e-12)
 
 
@@ -262,6 +262,30 @@ def test_trained_on_it_equals_a_run_of_that_many_epochs(program):
     assert found.pop("config") != expected.pop("config")  # it says with how many epochs the run began
     assert found["attributes"].pop("config") != expected["attributes"].pop("config")
     assert found == expected
+
+
+def test_more_epochs_make_the_last_phase_longer(program):
+    """Also where every phase says how long it is, and when interrupted."""
+    phases = "[{{epochs: 1}}, {{epochs: {}, samples_per_batch: 200, batches_per_update: 4}}]"
+    run = ["run", "usf_bn_bm", *PLAIN, "--set"]
+    assert program(*run, f"training.phases={phases.format(4)}", "--epochs", 5, "--out", "whole").code == 0
+    assert program(*run, f"training.phases={phases.format(2)}", "--epochs", 3, "--out", "run").code == 0
+    assert program("resume", "run", "--epochs", 5, "--quiet", batch=9, by=signal.SIGKILL).code == KILLED
+    assert program("resume", "run", "--quiet") == (0, "", "")
+    expected, found = everything(program.folder / "whole"), everything(program.folder / "run")
+    for each in (expected, found):
+        del each["config"], each["attributes"]["config"]  # they say with how many epochs the run began
+    assert found == expected
+    assert found["summary"]["epochs"] == 5
+
+
+def test_epochs_that_end_before_the_last_phase(program):
+    phases = "training.phases=[{epochs: 3}, {epochs: 2, samples_per_batch: 200}]"
+    program("run", "usf_bn_bm", *PLAIN, "--set", phases, "--epochs", 5, "--out", "run", batch=4, by=signal.SIGINT)
+    done = program("resume", "run", "--epochs", 3)
+    assert done.code == 2
+    assert done.line == "--epochs: given 3, wanted at least 4: the phases before the last take 3."
+    assert program("resume", "run", "--epochs", 4, "--quiet").code == 0
 
 
 def test_fewer_epochs_than_are_done(program):

@@ -53,8 +53,23 @@ def test_lines(program):
         rf"test {row['test']['error']:.2f} %  rate {row['rate']:.2g}  \d+\.\d s",
         lines[12],
     )
-    assert len(lines) == 13
+    summary = json.loads((program.folder / "run" / "summary.json").read_text())
+    last, best = summary["last"], summary["best"]
+    assert re.fullmatch(
+        rf"test error: last {last['test_error']:.2f} %, best {best['test_error']:.2f} % \(epoch {best['epoch']}\); "
+        r"\d+\.\d s",
+        lines[13],
+    )
+    assert lines[14:] == ["look at it with: bioplaus inspect run"]
     assert max(len(line) for line in lines if not line.startswith("log: ")) <= 80
+
+
+def test_a_run_that_goes_on_says_from_where(program):
+    program(*RUN, batch=20, by=signal.SIGINT)
+    for more, begun in (([], ", from epoch 2, batch 7"), (["--epochs", 4], ", from epoch 3")):
+        done = program("resume", "run", *more)
+        assert done.out.splitlines()[0] == f"usf_bn_bm on digits, seed 0{begun}"
+        assert done.out.splitlines()[-1] == "look at it with: bioplaus inspect run"
 
 
 def test_a_choice_that_differs_gets_a_column(program):
@@ -152,6 +167,7 @@ def test_evaluate_says_what_the_last_epoch_said(program):
     found = json.loads(program("evaluate", "run", "--json").out)
     assert found["test"] == row["test"]
     assert found["train"]["samples"] == 1438
+    assert "resized" not in program("evaluate", "run").out
     lines = program("evaluate", "run").out.splitlines()
     assert lines[1].split()[:4] == ["test", "loss", f"{row['test']['loss']:.4f}", "error"]
 

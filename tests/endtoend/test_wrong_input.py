@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 RUN = ["run", "usf_bn_bm", "--dataset", "digits", "--epochs", "1", "--backend", "numpy"]
+OWN = ["run", "bm", "--backend", "numpy", "--set", "training.samples_per_batch=3", "--dataset"]
 RULES = {
     "key": "rule: a\nfrom: usf_bn_bm\ndefaultz: {norm: none}\n",
     "twice": "rule: a\nfrom: usf_bn_bm\ndefaults: {norm: none}\ndefaults: {norm: batch}\n",
@@ -36,6 +38,14 @@ def written(home: Path) -> None:
         (home / f"net_{name}.yaml").write_text(
             f"network: {name}\ninput: {size}\n{layers}\nloss: softmax_cross_entropy\n"
         )
+    x, one = np.zeros((6, 5)) + np.arange(5.0), np.arange(6)
+    np.savez(home / "huge.npz", X=x, y=one * 10**13, X_test=x, y_test=one)
+    np.savez(home / "few.npz", X=x, y=one, X_test=x, y_test=one)
+    np.savez(home / "targets.npz", X=x, y=x * 0.3, X_test=x, y_test=x * 0.3)
+    (home / "wide.yaml").write_text(
+        "network: wide\ninput: [5]\nlayers: [{h: {dense: 1000000000000}}, {o: {dense: 6}}]\n"
+    )
+    (home / "three.yaml").write_text("network: three\ninput: [5]\nlayers: [{o: {dense: 3}}]\nloss: squared_error\n")
     (home / "full").mkdir()
     (home / "full" / "file").touch()
     (home / "data").mkdir()
@@ -73,6 +83,12 @@ def written(home: Path) -> None:
         ([*RUN, "--network", "net_input.yaml"], "1 channels given, 3 wanted"),
         ([*RUN, "--set", "defaults.update.rte=3"], "'bm1' has no parameter 'rte'; did you mean 'rate'?"),
         ([*RUN, "--set", "defaults.update.rate=fast"], "given 'fast', wanted a number"),
+        ([*RUN, "--set", "defaults.update.rte=3"], " and --set: layers.conv1.update: 'bm1' has no parameter"),
+        ([*RUN, "--set", "defaults.update={momentum: fast}"], " and --set: layers.conv1.update.momentum: given 'fast'"),
+        ([*RUN, "--set", "defaults.update={recipe: bm2, rte: 3}"], "bioplaus: --set: layers.conv1.update: 'bm2' has "),
+        ([*RUN, "--set", "defaults={norm: {recipe: batch, a: 3}}"], "bioplaus: --set: layers.conv1.norm: 'batch' has "),
+        ([*RUN, "--set", "training.rate={after: [2, 1]}"], " and --set: training.rate: after is [2, 1]; wanted"),
+        ([*RUN, "--set", "defaults.update.rate=.nan"], "--set: defaults.update.rate: .nan is not a finite number."),
         ([*RUN, "--set", "nothing"], "wanted key.path=value"),
         ([*RUN, "--set", "training.samples_per_batch=5000"], "5000 given, the training set has 1438 samples"),
         (
@@ -81,7 +97,7 @@ def written(home: Path) -> None:
         ),
         ([*RUN, "--epocs", "3"], "No such option '--epocs'"),
         ([*RUN, "--threads", "zero"], "'zero' is not a valid integer"),
-        ([*RUN, "--backend", "jax"], "'jax' is not one of"),
+        ([*RUN[:-2], "--backend", "nunpy"], "no backend named 'nunpy'; did you mean 'numpy'? Known: cupy, numpy, to"),
         ([*RUN, "--device", "cuda"], "device 'cuda' given, it runs on 'cpu' only"),
         ([*RUN, "--out", "full"], "full: exists already"),
         ([*RUN, "--out", "key.yaml"], "key.yaml: exists already"),
@@ -91,6 +107,19 @@ def written(home: Path) -> None:
         (["run", "usf_bn_bm", "--dataset", "mnist", "--data-dir", "full"], "train-images-idx3-ubyte.gz not found"),
         (["run", "usf_bn_bm", "--dataset", "mnist", "--data-dir", "data"], "train-images-idx3-ubyte.gz"),
         (["run", "usf_bn_bm", "--dataset", "key.yaml"], "key.yaml"),
+        (
+            [*OWN, "huge.npz", "--set", "network.input=[5]"],
+            "data set 'huge': label 50000000000000 found among 12 samples",
+        ),
+        ([*OWN, "few.npz", "--network", "wide.yaml"], "network 'wide' with 6 classes does not fit into memory"),
+        (
+            [*OWN, "targets.npz", "--set", "network.input=[5]"],
+            "for targets choose a network whose loss is squared_error",
+        ),
+        (
+            [*OWN, "targets.npz", "--network", "three.yaml"],
+            "ends in samples of shape (3,), the data set has 5 targets a",
+        ),
         (["inspect", "nowhere"], "nowhere: does not exist"),
         (["inspect", "full"], "full: no run folder"),
         *(
@@ -110,7 +139,7 @@ def test_wrong_input(program, args, said):
     before = contents(program.folder)
     done = program(*args)
     assert done.code == 2, done
-    assert said in done.line
+    assert said in f"bioplaus: {done.line}"
     assert done.out == ""
     assert contents(program.folder) == before
 

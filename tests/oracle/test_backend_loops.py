@@ -159,3 +159,55 @@ def test_linear_its_adjoint_and_leading_axes(xp, rng):
         np.testing.assert_allclose(xp.host(found), np.einsum("...i,io->...o", a, W) + b, rtol=1e-12, atol=1e-13)
         found = xp.linear_down(xp.array(d), xp.array(W))
         np.testing.assert_allclose(xp.host(found), np.einsum("...o,io->...i", d, W), rtol=1e-12, atol=1e-13)
+
+
+def test_saturating_nonlinearities_and_their_slopes(xp):
+    """By their definitions; far out they stay finite; the way back may be written over the error it is given."""
+    x = np.array([[-800.0, -2.0, -1e-9], [0.0, 0.5, 800.0]])
+    dy = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, 1.0]])
+    with np.errstate(over="ignore"):
+        sigmoid = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(xp.host(xp.sigmoid(xp.array(x))), sigmoid, rtol=1e-14, atol=1e-16)
+    for back, y, slope in (
+        (xp.sigmoid_back, sigmoid, sigmoid * (1 - sigmoid)),
+        (xp.tanh_back, np.tanh(x), 1 - np.tanh(x) ** 2),
+    ):
+        np.testing.assert_allclose(xp.host(back(xp.array(dy), xp.array(y))), dy * slope, rtol=1e-14)
+        wide = xp.zeros((2, 5))
+        wide[:, 1:4] = xp.array(dy)
+        back(wide[:, 1:4], xp.array(y), out=wide[:, 1:4])
+        np.testing.assert_allclose(xp.host(wide)[:, 1:4], dy * slope, rtol=1e-14)
+        assert not xp.host(wide)[:, [0, 4]].any()
+
+
+def test_stacking_makes_a_new_first_axis(xp, rng):
+    arrays = [rng.standard_normal((3, 2)) for _ in range(4)]
+    given = [xp.array(a) for a in arrays]
+    np.testing.assert_array_equal(xp.host(xp.stack(given)), np.stack(arrays))
+    own, other = xp.zeros((4, 3, 2)), xp.zeros((3, 3, 2))
+    assert xp.stack(given, out=own) is own
+    np.testing.assert_array_equal(xp.host(own), np.stack(arrays))
+    np.testing.assert_array_equal(xp.host(xp.stack(given, out=other)), np.stack(arrays))
+    assert not xp.host(other).any()
+
+
+def test_rows_are_standardized_one_by_one(xp, rng):
+    x, dz, eps = rng.standard_normal((3, 5)), rng.standard_normal((3, 5)), 0.01
+    z, dx = np.zeros((3, 5)), np.zeros((3, 5))
+    for i, (row, error) in enumerate(zip(x, dz, strict=True)):
+        sigma = np.sqrt(row.var() + eps)
+        z[i] = (row - row.mean()) / sigma
+        slope = (np.eye(5) - 1 / 5) / sigma - np.outer(z[i], z[i]) / (5 * sigma)
+        dx[i] = slope @ error
+    found, *kept = xp.standardize_rows(xp.array(x), eps)
+    np.testing.assert_allclose(xp.host(found), z, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(xp.host(xp.standardize_rows_back(xp.array(dz), xp.array(x), *kept)), dx, rtol=1e-11)
+
+
+def test_rows_that_come_more_than_once_are_added_each_time(xp, rng):
+    out, values, rows = rng.standard_normal((4, 3)), rng.standard_normal((5, 3)), np.array([2, 0, 2, 2, 3])
+    found = xp.array(out)
+    xp.add_rows(found, xp.raw(rows), xp.array(values), -0.5)
+    for i, row in enumerate(rows):
+        out[row] -= 0.5 * values[i]
+    np.testing.assert_allclose(xp.host(found), out, rtol=1e-13)

@@ -143,6 +143,23 @@ def test_the_first_layer_that_is_not_finite_is_named(engine, bad):
     same(engine.state(net), before)
 
 
+def test_the_layer_is_looked_for_behind_the_dropout_of_the_batch_that_failed(engine):
+    """One unit, which overflows in ``g`` unless it is dropped; where it is, only the last layer is left to name."""
+    stack = [{"h": {"dense": 1}}, {"dropout": 0.5}, {"g": {"dense": 1}}, {"out": {"dense": 3}}]
+    net = engine.net(stack, (1,))
+    named, kept = [], []
+    for _ in range(8):
+        for node, W in zip(net.nodes, (1e200, 1e200, 0.0), strict=True):
+            node.W[...] = W
+        batch = engine.batch(net, np.ones((1, 1)), np.zeros(1, int))
+        with np.errstate(all="ignore"):
+            loss, _ = net.accumulate(batch)
+            named.append(net.first_nonfinite(batch))
+        kept.append(not np.isfinite(float(loss)))
+    assert 0 < sum(kept) < 8
+    assert named == ["g" if kept_here else "out" for kept_here in kept]
+
+
 @pytest.mark.parametrize("update", ["bm1", "bm2", "rmsprop", "adam"])
 @on_each
 def test_a_network_loaded_from_a_checkpoint_goes_on_bit_for_bit(engine, update, on):

@@ -49,6 +49,8 @@ def test_raw_arrays_keep_their_dtype_and_become_floats_when_asked(backends, rng)
     np.testing.assert_array_equal(
         xp.host(xp.one_hot(xp.raw(labels), 4)), np.eye(4, dtype="float32")[labels], strict=True
     )
+    several = labels.reshape((2, 2))
+    np.testing.assert_array_equal(xp.host(xp.one_hot(xp.raw(several), 4)), np.eye(4, dtype="float32")[several])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -67,6 +69,7 @@ def test_no_method_leaves_the_dtype(backends, dtype, rng):
             *(xp.conv(x, W, xp.zeros((1, 4, 1, 1)), WINDOW), xp.conv_down(n, W, WINDOW)),
             *(xp.linear(rows, matrix, xp.zeros((1, 4))), xp.linear_down(outer, matrix), xp.log_softmax(rows)),
             *(xp.sign(x), xp.exp(x), xp.log(positive), xp.sqrt(positive), xp.abs(x), xp.tanh(x)),
+            *(xp.sigmoid(x), xp.sigmoid_back(x, x), xp.tanh_back(x, x), xp.stack([x, x])),
             *(xp.relu(x), xp.relu_back(xp.array(xp.host(x)), x), xp.maximum(x, 0.5), xp.maximum(x, x)),
             *(xp.where(x > 0, x, 0.0), xp.where(x > 0, 1.0, x)),
             xp.add_scaled(x, x, 0.1, xp.zeros(x.shape)),

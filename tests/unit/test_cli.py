@@ -10,6 +10,7 @@ import click
 import pytest
 
 from bioplaus import cli, registry
+from bioplaus.backend.numpy import NumPy
 from bioplaus.cli import VERBS, main
 from bioplaus.errors import NonFinite, PartError, RunError, Stopped
 
@@ -235,7 +236,9 @@ def test_check_a_class_of_a_file(bioplaus, tmp_path):
     (tmp_path / "mine.py").write_text(text.replace('dn, state["V"]', '-dn, state["V"]'))
     code, _, err = bioplaus("check", "channel", f"{tmp_path / 'mine.py'}:Mirror")
     assert code == 2
-    assert err.startswith("bioplaus: channel 'Mirror' breaks its contract: exact_gradient: carry is down(dn, W).")
+    assert err.startswith(
+        "bioplaus: channel 'Mirror' breaks its contract: wanted 'exact_gradient: carry is down(dn, W)'."
+    )
 
 
 def test_check_an_unknown_kind(bioplaus):
@@ -295,6 +298,22 @@ def test_check_runs_the_code_a_file_names_only_when_allowed(bioplaus, tmp_path, 
 def test_schema(bioplaus):
     assert "defaults" in json.loads(bioplaus("schema")[1])["properties"]
     assert "layers" in json.loads(bioplaus("schema", "network")[1])["properties"]
+
+
+def test_a_backend_of_a_plug_in_is_named_like_the_built_in_ones(bioplaus, tmp_path, monkeypatch):
+    """And remembered by that name, whatever it calls itself."""
+    made = []
+
+    class Counted(NumPy):
+        def __init__(self, **given):
+            made.append(given)
+            super().__init__(**given)
+
+    monkeypatch.setattr(registry, "_added", {("backend", "counted"): Counted})
+    given = ("--dataset", "digits", "--backend", "counted", "--epochs", 1, "--out", tmp_path / "run", "--quiet")
+    assert bioplaus("run", "sgd", *given) == (0, "", "")
+    assert bioplaus("resume", tmp_path / "run", "--epochs", 2, "--quiet") == (0, "", "")
+    assert len(made) == 2
 
 
 def test_data_asks_for_a_directory(bioplaus, monkeypatch):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bioplaus import config, registry
 from bioplaus.config import LayerItem
-from bioplaus.config.layers import PARAMETERS, WEIGHTS, write_layers
-from bioplaus.construct import parameters
+from bioplaus.config.layers import write_layers
+from bioplaus.construct import Layers, Size
 from bioplaus.errors import ConfigError
 
 
@@ -35,23 +33,92 @@ def test_blocks_nest_and_give_dotted_names():
     conv = {"conv": 8, "kernel": 3}
     (block,) = layers({"b": {"residual": [{"c": conv}, {"b": {"residual": [{"c": conv}]}}], "shortcut": [{"s": conv}]}})
     assert [item.name for item in config.walk([block])] == ["b", "b.c", "b.b", "b.b.c", "b.s"]
-    assert (block.kind, len(block.layers), len(block.shortcut)) == ("residual", 2, 1)
-    assert block.layers[1].layers[0].params == {"filters": 8, "kernel": 3}
+    assert (block.kind, len(block.params["path"]), len(block.params["shortcut"])) == ("residual", 2, 1)
+    assert block.params["path"][1].params["path"][0].params == {"filters": 8, "kernel": 3}
 
 
-def test_kinds_of_others_are_taken_as_they_stand():
-    items = layers(
-        "./my.py:Mine",
-        {"m1": {"./my.py:Mine": 4, "a": [1, "x"]}},
-        {"m2": {"my_layers.fast:Mine": None}},
+MINE = """
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bioplaus.construct import Layers, Size
+
+@dataclass
+class Plain:
+    how: Literal["up", "down"] = "up"
+    a: Any = None
+
+@dataclass
+class Cell:
+    units: Size
+    words: Size | None = None
+    products = ("x", "h")
+
+@dataclass
+class Block:
+    factor: float
+    first: Layers
+    second: Layers = ()
+
+def anything(**given): ...
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Layer kinds of a user's own, as ``mine("Cell")``."""
+    (tmp_path / "mine.py").write_text(MINE)
+    return lambda name: f"{tmp_path}/mine.py:{name}"
+
+
+def test_kinds_of_others_are_read_by_their_signatures(mine):
+    block = {mine("Block"): 0.5, "first": ["relu", {"c": {"conv": 3, "kernel": 3}}], "second": []}
+    listed = [mine("Plain"), {"m1": {mine("Plain"): "down", "a": [1, "x"]}}, {"g": {mine("Cell"): "2*classes"}}]
+    items = layers(*listed, {"b": block}, {"o": {mine("anything"): None, "p": 1}})
+    assert items[:3] == (
+        LayerItem(mine("Plain")),
+        LayerItem(mine("Plain"), "m1", {"how": "down", "a": [1, "x"]}),
+        LayerItem(mine("Cell"), "g", {"units": "2*classes"}),
     )
-    kind = f"{Path.cwd()}/my.py:Mine"
-    assert items == (
-        LayerItem(kind),
-        LayerItem(kind, "m1", {"a": [1, "x"]}, main=4),
-        LayerItem("my_layers.fast:Mine", "m2"),
-    )
+    assert [item.name for item in config.walk(items)] == [None, "m1", "g", "b", None, "b.c", "o"]
+    assert config.weighted(items) == ["g.x", "g.h", "b.c"]
+    assert config.sized(items[2], 10) == {"units": 20}
     assert layers(*write_layers(items)) == items
+
+
+WRONG = {
+    "{a: {@Plain: left}}": "layers.0.a.@Plain: given 'left', wanted 'up' or 'down'.",
+    "{a: {@Plain: up, how: up}}": "layers.0.a.how: given twice, here and behind @Plain; keep one.",
+    "{a: {@Cell: 0}}": "layers.0.a.@Cell: given 0, wanted a size: a whole number above 0, classes, k*classes,",
+    "{a: {@Cell: 1, words: classes+1}}": "layers.0.a.words: given 'classes+1', wanted a size: a whole number above 0,",
+    "{a: {@Cell: 1, word: 1}}": "layers.0.a.word: @Cell has no parameter 'word'; did you mean 'words'? Known: ",
+    "@Cell": "layers.0: @Cell needs a name: {my_name: {@Cell: ...}}.",
+    "{b: {@Block: 1}}": "layers.0.b: @Block needs its first: {b: {@Block: ..., first: ...}}.",
+    "{b: {@Block: 1, first: [relu, rleu]}}": "layers.0.b.first.1: no layer kind named 'rleu'; did you mean 'relu'?",
+    "@Missing": "layers.0: layer '@Missing' cannot be loaded: AttributeError: ",
+}
+
+
+@pytest.mark.parametrize("written", WRONG)
+def test_wrong_values_for_kinds_of_others(written, mine, tmp_path):
+    path = tmp_path / "n.yaml"
+    path.write_text(f"input: [3]\nlayers: [{written.replace('@', mine(''))}]\n")
+    with pytest.raises(ConfigError) as raised:
+        config.load({}, network=path, allow_code=True)
+    (line,) = str(raised.value).splitlines()
+    assert line.startswith(f"{path}:2: {WRONG[written].replace('@', mine(''))}")
+
+
+def test_code_that_is_not_allowed_is_not_loaded(tmp_path):
+    code = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nMine = dict\n"
+    (tmp_path / "mine.py").write_text(code)
+    path = tmp_path / "n.yaml"
+    path.write_text("input: [3]\npass: ./mine.py:Mine\nlayers: [./mine.py:Mine, {a: {./mine.py:Mine: 3}}]\n")
+    lines = config.check_file(path)
+    assert len(lines) == 3 and all("would run code from a file" in line for line in lines)
+    assert not (tmp_path / "ran").exists()
+    config.check_file(path, allow_code=True)
+    assert (tmp_path / "ran").exists()
 
 
 def test_written_layers_read_back_the_same():
@@ -88,14 +155,15 @@ def test_what_is_no_size(text):
         config.size(text, 10)
 
 
-def test_parameters_known_here_are_those_of_the_layers():
-    """What a network file may say of a layer is what the layer takes; its first parameter stands behind the kind."""
-    for kind, known in PARAMETERS.items():
-        assert tuple(parameters(registry.get("layer", kind))) == known, kind
+def test_every_way_to_take_a_size_speaks_of_classes():
+    @registry.register("layer", "sized_example")
+    class Sized:
+        def __init__(self, a: Size, b: Size | None = None, c: int = 3, d: Layers = ()) -> None: ...
 
-
-def test_kinds_with_weights_are_known():
-    assert {kind for kind in PARAMETERS if getattr(registry.get("layer", kind), "has_weights", False)} == set(WEIGHTS)
+    (item,) = layers({"s": {"sized_example": "classes", "b": "max(3, 2*classes)", "c": 4}})
+    assert config.sized(item, 5) == {"a": 5, "b": 10, "c": 4}
+    with pytest.raises(ConfigError, match="c: given 'classes', wanted a valid integer"):
+        layers({"s": {"sized_example": 1, "c": "classes"}})
 
 
 # Liao (2017), Table 2.1, with 10 classes: kind, units or filters, side of the square map that comes out (0: a vector).
@@ -149,9 +217,9 @@ def test_the_wide_layer_of_the_119_net_grows_with_the_classes():
 
 
 def test_every_weight_layer_but_the_last_has_a_norm_and_a_relu():
-    for name in set(config.shipped("network")) - {"resnet20"}:
+    for name in PUBLISHED:
         kinds = [item.kind for item in config.load("sgd", network=name).network.layers]
-        places = [place for place, kind in enumerate(kinds) if kind in WEIGHTS]
+        places = [place for place, kind in enumerate(kinds) if kind in ("dense", "conv")]
         assert all(kinds[place + 1 : place + 3] == ["norm", "relu"] for place in places[:-1]), name
         assert places[-1] == len(kinds) - 1, name
 
@@ -159,7 +227,7 @@ def test_every_weight_layer_but_the_last_has_a_norm_and_a_relu():
 def test_resnet20_has_twenty_layers_in_three_stages():
     """He et al. (2016): 1 + 3 stages x 3 blocks x 2 convs + 1, of 16, 32, 64 filters; projections between stages."""
     network = config.load("sgd", network="resnet20").network
-    weights = [item for item in config.walk(network.layers) if item.kind in WEIGHTS]
+    weights = [item for item in config.walk(network.layers) if item.kind in ("dense", "conv")]
     main = [item for item in weights if not item.name.endswith("projection")]
     assert [item.params.get("filters") for item in main] == [16] * 7 + [32] * 6 + [64] * 6 + [None]
     assert [item.name for item in weights if item.params.get("stride") == 2] == [
@@ -170,4 +238,5 @@ def test_resnet20_has_twenty_layers_in_three_stages():
     ]
     blocks = [item for item in network.layers if item.kind == "residual"]
     assert [item.name for item in blocks] == [f"s{stage}b{block}" for stage in (1, 2, 3) for block in (1, 2, 3)]
-    assert all([item.kind for item in block.layers] == ["conv", "norm", "relu", "conv", "norm"] for block in blocks)
+    inside = ["conv", "norm", "relu", "conv", "norm"]
+    assert all([item.kind for item in block.params["path"]] == inside for block in blocks)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from bioplaus import config
+from bioplaus import assemble, config
 from bioplaus.config.parts import KINDS
 from bioplaus.construct import make
 from bioplaus.errors import ConfigError
@@ -57,8 +58,156 @@ COLUMNS = {
 }
 
 
+# NINAI report, Table 10 (Ren et al. 2017) on CIFAR-10: norm of convolutions, decay, (updates, updates before falls).
+LONG, SHORT = (80_000, [30_000, 50_000]), (50_000, [5_000, 30_000])
+WINDOWS = (5, 3, 3)
+TABLE10 = {
+    "base": (NONE, 0.0, SHORT),
+    "base_l1": ({"recipe": "l1", "l1": 0.01}, 0.0, SHORT),
+    "base_l2": (NONE, 0.1, SHORT),
+    "bn_ren": ({"recipe": "batch_s", "sigma": 0.01, "affine": True}, 0.0, LONG),
+    "bn_s": ({"recipe": "batch_s", "sigma": 1.0, "affine": True}, 0.0, LONG),
+    "bn_star": ({"recipe": "batch_star", "sigma": 1.0, "l1": 0.005, "affine": True}, 0.0, LONG),
+    "ln": ({"recipe": "layer_s", "sigma": 0.01, "affine": True}, 0.0, LONG),
+    "ln_star": ({"recipe": "layer_star", "sigma": 0.5, "l1": 0.005, "affine": False}, 0.0, LONG),
+    "dn": ({"recipe": "divisive", "sigma": 0.5, "window": WINDOWS}, 0.0, LONG),
+    "dn_star": ({"recipe": "divisive_star", "sigma": 0.5, "l1": 0.005, "window": WINDOWS}, 0.0, LONG),
+}
+CLUSTERING = {f"parsimonious_{kind}": f"{kind}_clustering" for kind in ("sample", "spatial", "channel")}
+# NINAI report, Tables 4, 6 and 16 to 18: what use is watched, and which cut judges it.
+PRUNING = {
+    "uili_sp": ("uili_sp", "rat_neocortex"),
+    "uili_sp_60": ("uili_sp", "prune"),
+    "uili_sp_lenet5": ("uili_sp", "keep"),
+    "uili_np": ("uili_np", "below"),
+    "uili_np_lenet5": ("uili_np", "keep"),
+    "deep_compression": ("magnitude", "quality"),
+    "deep_compression_lenet5": ("magnitude", "keep"),
+}
+# NINAI report, Table 11 (Ren et al. 2017): norm, rate, network; sigma enters squared, as an eps does.
+TABLE11 = {
+    "ptb_base": (NONE, 0.1, "ptb_rnn"),
+    "ptb_bn": ({"recipe": "batch", "affine": True, "ema": 0.1, "eps": 0.01**2}, 1.0, "ptb_rnn_product"),
+    "ptb_ln": ({"recipe": "layer", "affine": True, "eps": 0.01**2}, 1.0, "ptb_rnn"),
+    "ptb_dn": ({"recipe": "divisive", "window": 60, "sigma": 0.01}, 1.0, "ptb_rnn"),
+    "ptb_dn_star": ({"recipe": "divisive_star", "window": 60, "sigma": 1.0, "l1": 0.01}, 1.0, "ptb_rnn"),
+}
+CHARACTERS = {  # Liao (2017), figures 4-11 and 4-12: norm, samples per batch, batches per update
+    "char_batch": ({"recipe": "batch", "affine": True}, 64, 1),
+    "char_layer": ({"recipe": "layer", "affine": True}, 64, 1),
+    "char_streaming": (
+        {"recipe": "streaming", "centre": "B", "alpha": [0.7, 0.3], "beta": [0.7, 0.0, 0.3], "affine": True},
+        32,
+        2,
+    ),
+}
+CONVOLUTIONS, PER_EPOCH = ["conv1", "conv2", "conv3"], 500  # updates in 50,000 images
+
+
 def test_every_shipped_rule_is_accounted_for():
-    assert set(config.shipped("rule")) == {*COLUMNS, "oja"}
+    assert set(config.shipped("rule")) == {*COLUMNS, *TABLE10, *CLUSTERING, *PRUNING, *TABLE11, *CHARACTERS, "oja"}
+
+
+@pytest.mark.parametrize("rule", TABLE10)
+def test_shipped_rules_are_the_rows_of_table_10(rule):
+    norm, decay, (updates, falls) = TABLE10[rule]
+    loaded = config.load(rule, network="caffe_quick")
+    chosen = config.choices(loaded, [*CONVOLUTIONS, "fc1", "fc2"])
+    for name, width in zip(CONVOLUTIONS, WINDOWS, strict=True):
+        wanted = norm | ({"window": width} if "window" in norm else {})
+        assert chosen[name]["norm"] == wanted
+        assert make("norm", chosen[name]["norm"]) is not None or norm == NONE
+        update = {"decay": 0.0, **chosen[name]["update"]}
+        assert update == {"recipe": "sgd", "rate": 1e-3, "momentum": 0.9, "decay": decay}
+    training = loaded.training
+    assert (training.reduction, training.samples_per_batch) == ("mean", 100)
+    assert training.epochs * PER_EPOCH == updates
+    assert [after * PER_EPOCH for after in training.rate["after"]] == falls and training.rate["factor"] == 0.1
+    assert (loaded.data.preprocess, loaded.data.augment) == ("centre", ())
+
+
+@pytest.mark.parametrize("rule", TABLE11)
+def test_shipped_rules_are_the_rows_of_table_11(rule):
+    norm, rate, network = TABLE11[rule]
+    loaded = config.load(rule)
+    assert (loaded.dataset, loaded.network.name) == ("ptb", network)
+    names = config.weighted(loaded.network.layers)
+    assert names == ["embed", "rnn1.x", "rnn1.h", "rnn2.x", "rnn2.h", "out"]
+    for chosen in config.choices(loaded, names).values():
+        assert chosen["norm"] == norm
+        assert chosen["update"] == {"recipe": "sgd", "rate": rate, "momentum": 0.0}
+    training = loaded.training
+    assert (training.reduction, training.samples_per_batch, training.clip, training.epochs) == ("mean", 20, 5.0, 13)
+    schedule = make("schedule", training.rate)
+    assert [schedule.at(epoch, 13) for epoch in range(13)] == [0.5 ** max(0, epoch - 3) for epoch in range(13)]
+
+
+@pytest.mark.parametrize("rule", CHARACTERS)
+def test_shipped_rules_for_characters_are_those_of_the_source(rule):
+    norm, samples, batches = CHARACTERS[rule]
+    loaded = config.load(rule)
+    assert (loaded.dataset, loaded.network.name) == ("tinyshakespeare", "char_gru")
+    for chosen in config.choices(loaded, config.weighted(loaded.network.layers)).values():
+        assert chosen["norm"] == norm and chosen["update"]["recipe"] == "bm1" and chosen["update"]["rate"] == 0.01
+    training = loaded.training
+    assert (training.samples_per_batch, training.batches_per_update, training.epochs) == (samples, batches, 3)
+    assert [make("schedule", training.rate).at(epoch, 3) for epoch in range(3)] == pytest.approx([1.0, 1.0, 0.1])
+    assert str(training.evaluate) == "20 updates"
+
+
+@pytest.mark.parametrize("rule", PRUNING)
+def test_shipped_rules_that_prune_learn_like_gradient_descent(rule):
+    loaded, plain = config.load(rule, network="lenet5"), config.load("sgd", network="lenet5")
+    layers = ["conv1", "conv2", *LAYERS[1:]]
+    rate = 0.1 if rule.startswith("deep") else 1.0
+    for name, chosen in config.choices(loaded, layers).items():
+        wanted = config.choices(plain, layers)[name]
+        assert chosen["update"] == wanted["update"] | {"rate": pytest.approx(rate * wanted["update"]["rate"])}
+        assert all(chosen[kind] == wanted[kind] for kind in ("channel", "norm", "plasticity"))
+        if rule.startswith("uili_np") and name == "fc2":
+            assert chosen["pruning"] == NONE
+            continue
+        assert (chosen["pruning"]["recipe"], chosen["pruning"]["cut"]["recipe"]) == PRUNING[rule]
+        cut = make("pruning", chosen["pruning"]).cut
+        assert any(cut.due(epoch) for epoch in range(loaded.training.epochs))
+        assert not any(cut.due(epoch) for epoch in range(loaded.training.epochs, 100))
+
+
+@pytest.mark.parametrize("rule", CLUSTERING)
+def test_shipped_clustering_rules_are_those_of_the_source(rule):
+    loaded = config.load(rule)
+    assert loaded.network.name == "parsimonious_cifar"
+    ours = {"weight": 0.1, "centres": 100, "memory": 0.1}
+    wanted = {name: {"recipe": CLUSTERING[rule], "layer": name, **ours} for name in CONVOLUTIONS}
+    wanted |= {name: {"recipe": "sample_clustering", "layer": name, **ours} for name in ("fc1", "fc2")}
+    assert loaded.losses == {"cross_entropy": {"recipe": "softmax_cross_entropy"}, **wanted}
+    assert (loaded.training.reduction, loaded.training.samples_per_batch) == ("mean", 100)
+    first, second = loaded.training.timeline()
+    assert (first.epochs * PER_EPOCH, second.epochs * PER_EPOCH) == (50_000, 10_000)
+    falling = make("schedule", first.rate)
+    for epoch in range(first.epochs):  # 0.01 x 0.85 every 2,000 updates
+        assert falling.at(epoch, first.epochs) == pytest.approx(0.85 ** (epoch * PER_EPOCH // 2000), rel=1e-12)
+    rates = [config.choices(loaded, ["conv1"], phase=phase)["conv1"]["update"]["rate"] for phase in (0, 1)]
+    assert rates == [0.01, 1e-3] and make("schedule", second.rate).at(3, 20) == 1.0
+    assert loaded.data.preprocess == "centre_255"
+
+
+@pytest.mark.parametrize(
+    ("network", "deviations"),
+    [
+        ("caffe_quick", (1e-4, 1e-2, 1e-2, 0.1, 0.1)),
+        ("caffe_quick_dropout", (1e-4, 1e-2, 1e-2, 0.1, 0.1)),
+        ("parsimonious_cifar", (0.01, 0.01, 0.01, 0.1, 0.1)),
+    ],
+)
+def test_weights_of_the_quick_nets_start_as_in_the_source(network, deviations):
+    net = assemble.build(network=network, rule="base", backend="numpy")
+    assert net.count() == 2432 + 25632 + 51264 + 65600 + 650
+    for node, deviation in zip(net.nodes, deviations, strict=True):
+        W = node.W / deviation
+        assert abs(W).max() <= 2.0 + 1e-6
+        assert W.std() == pytest.approx(0.8796, rel=0.06)  # of a normal number within two deviations
+        assert not node.bias.W.any()
 
 
 @pytest.mark.parametrize("rule", COLUMNS)
@@ -85,10 +234,10 @@ def test_oja_learns_locally_below_the_last_layer():
     assert [chosen[name]["plasticity"]["recipe"] for name in LAYERS] == ["oja", "oja", "error"]
 
 
-@pytest.mark.parametrize("rule", [*COLUMNS, "oja"])
+@pytest.mark.parametrize("rule", [*COLUMNS, *CLUSTERING, *PRUNING, "oja"])
 def test_shipped_rules_name_parts_that_exist_and_parameters_they_take(rule):
     loaded = config.load(rule, network="lenet")
-    for name, kinds in config.choices(loaded, LAYERS).items():
+    for name, kinds in config.choices(loaded, config.weighted(loaded.network.listed)).items():
         for kind, spec in kinds.items():
             made = make(kind, spec, config.where(loaded, f"layers.{name}.{kind}"))
             assert (made is None) == (spec == NONE)
@@ -100,10 +249,8 @@ def test_shipped_networks_name_parts_that_exist(name):
     network = config.load("sgd", network=name).network
     assert make("loss", network.loss)
     assert make("pass", network.pass_)
-    for item in config.walk(network.layers):
-        if item.kind != "residual":
-            sized = {key: config.size(v, 10) if "classes" in str(v) else v for key, v in item.params.items()}
-            make("layer", {"recipe": item.kind, **sized}, item.where)
+    for item in config.walk(network.listed):
+        make("layer", {"recipe": item.kind, **config.sized(item, 10)}, item.where)
 
 
 @pytest.mark.parametrize("kind", ["rule", "network"])
@@ -164,6 +311,13 @@ def test_a_written_configuration_says_what_nobody_said(tmp_path):
     assert text["training"]["reduction"] == "sum"
     assert set(text["defaults"]) == set(KINDS)
     assert text["network"]["layers"][0] == {"conv1": {"conv": 20, "kernel": 5}}
+
+
+@pytest.mark.parametrize("kind", ["rule", "network"])
+def test_the_schema_that_editors_read_is_the_programs(kind):
+    """Where this fails: bioplaus schema rule > docs/schema/rule.json, and likewise for network."""
+    written = Path(__file__).parents[2] / "docs" / "schema" / f"{kind}.json"
+    assert json.loads(written.read_text("utf-8")) == config.json_schema(kind)
 
 
 @pytest.mark.parametrize("kind", ["rule", "network"])

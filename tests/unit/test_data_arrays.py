@@ -90,6 +90,10 @@ def infinite(value):
         ((X, Y - 1, X_TEST, Y_TEST), "y: holds labels that are not 0, 1, 2"),
         ((X, Y + 0.5, X_TEST, Y_TEST), "y: holds labels that are not 0, 1, 2"),
         ((X, Y * np.nan, X_TEST, Y_TEST), "y: holds labels that are not 0, 1, 2"),
+        ((X, Y + 0.5, X_TEST, Y_TEST), "for targets choose a network whose loss is squared_error"),
+        ((X, np.full(6, 1e300), X_TEST, Y_TEST), "y: holds labels that are not 0, 1, 2"),
+        ((X, Y * 10**12, X_TEST, Y_TEST), "label 2000000000000 found among 9 samples"),
+        ((X, Y, X_TEST, Y_TEST + 999), "label 1002 found among 9 samples"),
         ((X, np.eye(6), X_TEST, Y_TEST), r"y: shape \(6, 6\)"),
         ((X, Y.astype(str), X_TEST, Y_TEST), "y: shape"),
         ((X.astype(object), Y, X_TEST, Y_TEST), "X: holds object"),
@@ -102,6 +106,39 @@ def infinite(value):
 def test_arrays_that_do_not_fit_are_one_line(arrays, text):
     with pytest.raises(DataError, match=rf"^data set 'arrays': .*{text}|^data set 'arrays': {text}") as caught:
         load(tuple(arrays))
+    assert "\n" not in str(caught.value)
+
+
+TARGETS, TARGETS_TEST = RNG.random((6, 2)), RNG.random((3, 2))
+
+
+def test_floats_are_targets_where_these_are_wanted():
+    data = load((X, TARGETS, X_TEST, TARGETS_TEST), targets=True)
+    assert data.has_targets and data.classes == 2
+    np.testing.assert_array_equal(data.train.y, TARGETS.astype(np.float32))
+    for y, y_test in ((TARGETS[:, 0], TARGETS_TEST[:, 0]), (Y.astype(float), Y_TEST.astype(float))):
+        data = load((X, y, X_TEST, y_test), targets=True)
+        assert data.train.y.shape == (6, 1) and data.train.y.dtype == np.float32 and data.classes == 1
+    labelled = load(ARRAYS, targets=True)
+    assert not labelled.has_targets and labelled.classes == 4
+    assert labelled.sha256 == load(ARRAYS).sha256
+
+
+@pytest.mark.parametrize(
+    ("y", "y_test", "text"),
+    [
+        (TARGETS, TARGETS_TEST[:, :1], "y has 2 targets a sample and y_test 1"),
+        (TARGETS, Y_TEST, "y_test: shape .* int64 given. Give floats"),
+        (Y, TARGETS_TEST, "y_test: shape"),
+        (TARGETS[:5], TARGETS_TEST, "X has 6 samples and y 5"),
+        (TARGETS * np.nan, TARGETS_TEST, "y: holds values that are NaN or infinite"),
+        (TARGETS * 1e300, TARGETS_TEST, "y: holds values that are NaN or infinite"),
+        (TARGETS[None], TARGETS_TEST, "y: shape .* Give floats"),
+    ],
+)
+def test_targets_that_do_not_fit_are_one_line(y, y_test, text):
+    with pytest.raises(DataError, match=f"^data set 'arrays': {text}") as caught:
+        load((X, y, X_TEST, y_test), targets=True)
     assert "\n" not in str(caught.value)
 
 
@@ -146,4 +183,4 @@ def test_damaged_files_are_one_line(tmp_path, ending):
 
 def test_other_endings_are_refused(tmp_path):
     (tmp_path / "own.csv").write_text("1,2")
-    refused(tmp_path / "own.csv", "Give a .npz or .h5 file")
+    refused(tmp_path / "own.csv", "Give a .npz, .h5 or .txt file")

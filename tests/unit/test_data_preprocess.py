@@ -44,6 +44,15 @@ def test_standard_of_features_is_per_feature(small_chunks):
     assert found.scale == pytest.approx(1 / x.std(), rel=1e-6)
 
 
+@pytest.mark.parametrize(("recipe", "scale"), [("centre", 1.0), ("centre_255", 1 / 255)])
+def test_centring_keeps_the_units_or_makes_255_of_them_one(recipe, scale, data, small_chunks):
+    same, found = fit(recipe, data)
+    x = data.train.x.astype(np.float64)
+    assert same is data and found.mean.dtype == np.float32
+    expected = (data.test.x - x.mean(0)) * scale
+    np.testing.assert_allclose(found.apply(data.test.x), expected, rtol=1e-5, atol=3e-5 * scale)
+
+
 def test_none_changes_nothing(data):
     same, found = fit("none", data)
     assert same is data

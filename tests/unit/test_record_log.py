@@ -70,7 +70,7 @@ def test_a_table_needs_a_step() -> None:
 def test_the_layout_knows_units_and_axes() -> None:
     assert column("layers/block1.conv2/feedback", "angle").units == "degree"
     assert column("metrics/validation", "error").units == "%"
-    assert column("metrics/test", "loss_kl").long_name == "loss per sample, term kl"
+    assert column("metrics/test", "loss_kl").long_name == "loss per sample, term kl before its weight"
     assert column("anything", "draw_seconds") == Column("s", "draw time by the clock on the wall", dtype="float64")
     assert column("layers/fc/memory", "short_term") == Column("1", "short term")
     assert axes("W", column("layers/fc/weights", "W"), 2) == ("in", "out")

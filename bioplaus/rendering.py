@@ -1,0 +1,207 @@
+"""What a generative network can show: reconstructions, samples, templates, active paths, the image a class likes best.
+
+Every function takes a network whose pass is generative, looks with the statistics stored for testing, changes nothing,
+and gives arrays on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bioplaus.backend.base import Array
+from bioplaus.backend.streams import Stream
+from bioplaus.errors import ConfigError, DataError
+from bioplaus.network import Network
+from bioplaus.parts import TEST, Batch
+from bioplaus.units import Node
+
+DOWN = TEST._replace(render=True)
+
+
+class Rendered(NamedTuple):
+    """Images and what is rendered of them: output (N, classes), the class inferred (N,), both images (N, ...)."""
+
+    output: Array
+    label: Array
+    image: Array
+    reconstruction: Array
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How often classes and switches are used: pi_c (classes,); pi_a and pi_t of one sample, the top layer's first."""
+
+    classes: Array
+    switches: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class LayerPath:
+    """One layer on the way of one image up and down; arrays in the shape of the layer, before any pool behind it.
+
+    Attributes
+    ----------
+    activity : going up, after norm and activation
+    template : what comes from above, before any switch of this layer
+    rendered : the same through the switches: in a network without norms the slope of the class's output (where a mean
+               was taken, times its elements), so the saliency of every unit along the active paths
+    """
+
+    layer: str
+    activity: Array
+    template: Array
+    rendered: Array
+
+    @property
+    def contribution(self) -> Array:
+        """Activity times what leads on: what each unit adds to the output of the class."""
+        return self.activity * self.rendered
+
+    @property
+    def active(self) -> Array:
+        """Units on an active path."""
+        return self.contribution != 0.0
+
+
+def reconstruct(network: Network, batch: Batch) -> Rendered:
+    """Every image of a batch, rendered from the class inferred through the switches inferred."""
+    xp, pass_ = network.xp, _generative(network)
+    with xp.scope():
+        output, tape = pass_.infer(batch.x, DOWN)
+        label = output.argmax(-1)
+        image = pass_.render(xp.one_hot(label, pass_.output[0]), tape)
+        return Rendered(*(xp.host(array) for array in (output, label, batch.x, image)))
+
+
+def templates(network: Network, batches: Iterable[Batch]) -> Array:
+    """Of every class, the mean of what it renders of the images inferred as such: (classes, ...), 0 where none is."""
+    pass_ = _generative(network)
+    total, seen = np.zeros((*pass_.output, *pass_.input)), np.zeros(pass_.output)
+    for batch in batches:
+        found = reconstruct(network, batch)
+        mine = np.eye(len(seen))[found.label]
+        total += np.tensordot(mine.T, found.reconstruction, 1)
+        seen += mine.sum(0)
+    return total / np.maximum(seen, 1.0).reshape((-1, *(1 for _ in pass_.input)))
+
+
+def usage(network: Network, batches: Iterable[Batch]) -> Usage:
+    """The M-step for the model's chances: pi_c, pi_a and pi_t are the means of the classes and switches inferred."""
+    xp, pass_ = network.xp, _generative(network)
+    totals: list[Any] = []
+    classes, samples = 0.0, 0
+    for batch in batches:
+        found: list[Any] = []
+
+        def note(unit: Any, seen: Any, z: Array, template: Array, found: list[Any] = found) -> Any:
+            if hasattr(unit, "switches"):
+                found.append(xp.host(unit.switches(seen).sum(0)))
+            return seen
+
+        with xp.scope():
+            output, tape = pass_.infer(batch.x, DOWN)
+            best = xp.one_hot(output.argmax(-1), pass_.output[0])
+            pass_.render(best, tape, note)
+        classes, samples = classes + xp.host(best.sum(0)), samples + len(batch.x)
+        totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
+    if not samples:
+        raise DataError("usage of switches: no images given, wanted one batch or more.")
+    return Usage(classes / samples, tuple(total / samples for total in totals))
+
+
+def sample(network: Network, n: int, stream: Stream, used: Usage, noise: float = 0.0) -> tuple[Array, Array]:
+    """Images drawn from the model: a class, every a and every t by their chances, rendered; plus noise.
+
+    Parameters
+    ----------
+    n : how many
+    noise : deviation at every pixel
+
+    Returns
+    -------
+    (classes (n,), images (n, ...))
+    """
+    xp, pass_, number = network.xp, _generative(network), count()
+    labels = stream.at("class").generator().choice(len(used.classes), n, p=used.classes / used.classes.sum())
+
+    def draw(unit: Any, seen: Any, z: Array, template: Array) -> Any:
+        if not hasattr(unit, "switches"):
+            return seen
+        place = next(number)
+        return unit.drawn(xp.array(used.switches[place][None])[0], n, stream.at("switches", place))
+
+    with xp.scope():
+        _, tape = pass_.infer(xp.zeros((n, *pass_.input)), DOWN)
+        images = xp.host(pass_.render(xp.one_hot(xp.raw(labels), pass_.output[0]), tape, draw))
+    return labels, images + noise * stream.at("noise").generator().standard_normal(images.shape)
+
+
+def trace(network: Network, batch: Batch, index: int) -> list[LayerPath]:
+    """The way of one image up, and of the class inferred down again, layer by layer from the first to the last.
+
+    Raises
+    ------
+    DataError       the batch has no image of that number
+    """
+    xp, pass_ = network.xp, _generative(network)
+    if not 0 <= index < len(batch.x):
+        raise DataError(f"image {index} asked, there are {len(batch.x)}. Give a number from 0 to {len(batch.x) - 1}.")
+    down: dict[str, tuple[Array, Array]] = {}
+
+    def note(unit: Any, seen: Any, z: Array, template: Array) -> Any:
+        if isinstance(unit, Node):
+            down[unit.name] = template, z
+        return seen
+
+    with network.watching() as up, xp.scope():
+        output, tape = pass_.infer(batch.x[index : index + 1], DOWN)
+        pass_.render(xp.one_hot(output.argmax(-1), pass_.output[0]), tape, note)
+    ways = ((name, up[name], *down[name]) for name in up)
+    return [LayerPath(name, *(xp.host(array)[0] for array in arrays)) for name, *arrays in ways]
+
+
+def liked(network: Network, label: int, stream: Stream, starts: int = 100, rounds: int = 30) -> tuple[Array, Array]:
+    """The image of length one that makes the output of a class largest, I* = mu(c, g*) / ||mu(c, g*)||.
+
+    For given switches g the best image is what they render, and for a given image the best switches are those inferred:
+    the two take turns, from many images of noise at once, and the best one is kept. In the nonnegative model without
+    biases and norms no turn lowers an output.
+
+    Returns
+    -------
+    (image, outputs (rounds, starts) of the class)
+
+    Raises
+    ------
+    DataError       no such class
+
+    Source: Patel, Nguyen & Baraniuk (2015), A probabilistic theory of deep learning, activity maximization.
+    """
+    xp, pass_ = network.xp, _generative(network)
+    if not 0 <= label < pass_.output[0]:
+        raise DataError(f"class {label} asked, there are {pass_.output[0]}. Give one from 0 to {pass_.output[0] - 1}.")
+    best, highest, outputs = np.zeros(pass_.input), -np.inf, []
+    with xp.scope():
+        wanted = xp.one_hot(xp.raw([label] * starts), pass_.output[0])
+        images = xp.array(stream.generator().standard_normal((starts, *pass_.input)))
+        for _ in range(rounds):
+            lengths = xp.sqrt((images * images).sum(tuple(range(1, images.ndim)), keepdims=True))
+            images = images / xp.maximum(lengths, 1e-30)
+            output, tape = pass_.infer(images, DOWN)
+            outputs.append(xp.host(output[:, label]))
+            place = int(outputs[-1].argmax())
+            if outputs[-1][place] > highest:
+                best, highest = xp.host(images[place]), outputs[-1][place]
+            images = pass_.render(wanted, tape)
+    return best, np.stack(outputs)
+
+
+def _generative(network: Network) -> Any:
+    if not hasattr(network.pass_, "infer"):
+        raise ConfigError("this network renders nothing. Write pass: generative in its file.")
+    return network.pass_

@@ -1,0 +1,94 @@
+"""A run of a graph: its header, its log by visits, and going on to the bit after it was stopped."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+from program import assert_same, everything
+
+import bioplaus
+from bioplaus.errors import ConfigError
+
+NETWORK = """
+network: loop
+input: [1, 8, 8]
+pass: {recipe: graph, readout: 4, test_readout: 5, combine: mean}
+prenet: [{conv1: {conv: 3, kernel: 3, pad: half, bias: false}}]
+states: {h1: [3, 8, 8], h2: [4, 4, 4]}
+edges:
+  h1_h1: {from: h1, to: h1, module: BRCx2, identity: true}
+  h1_h2: {from: h1, to: h2, module: BRCx2}
+  h2_h1:
+    from: h2
+    to: h1
+    module: [{norm: next}, relu, {dropout: 0.2}, {up: {conv_transposed: 3, kernel: 2, stride: 2}}]
+  h2_h2: {from: h2, to: h2, module: BRCx2, identity: true}
+postnet: [norm, relu, globalmeanpool, {fc: {dense: classes}}]
+"""
+RULE = """
+rule: in_time
+from: usf_bn_bm
+defaults: {channel: {recipe: brsf_p, p: 0.3}, norm: {recipe: batch, collect: 2}}
+training: {epochs: 1, samples_per_batch: 400, batches_per_update: 2}
+record: {norm: 1 update, feedback: off, update: off, weights: 1 update}
+"""
+
+
+def command(program, backend, out):
+    (program.folder / "rule.yaml").write_text(RULE)
+    (program.folder / "net.yaml").write_text(NETWORK)
+    about = ["--dataset", "digits", "--network", "net.yaml", "--backend", backend, "--threads", "1"]
+    return ["run", "rule.yaml", *about, "--out", out]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_stopped_run_of_a_graph_goes_on_to_the_bit(program, backend):
+    pytest.importorskip(backend)
+    done = program(*command(program, backend, "whole"))
+    assert done.code == 0
+    assert (
+        "states h1 3×8×8, h2 4×4×4; read out at time 4, in testing at 5; a state is the mean of its inputs" in done.out
+    )
+    assert "h2_h1  h2 → h1  layers            shared over time  2          2–3" in done.out
+    assert program(*command(program, backend, "run"), "--quiet", batch=2, by=signal.SIGINT).code == 130
+    assert program("resume", "run", "--quiet") == (0, "", "")
+    assert_same(program.folder / "run", everything(program.folder / "whole"))
+    run = bioplaus.open_run(program.folder / "run")
+    assert run.layer("h1_h1.conv1").norm.mean.shape[1:] == (4, 3)  # visits, units
+    assert np.isfinite(run.metrics.test.error).all()
+
+
+def test_a_trained_graph_is_read_out_at_any_time(program, rng):
+    """As if the run had tested at that time: its weights, and statistics of its training data at all times up to it."""
+    command(program, "numpy", "run")
+    x, y = rng.normal(size=(80, 1, 8, 8)).astype("float32"), rng.integers(0, 10, 80)
+    arrays = (x[:60], y[:60], x[60:], y[60:])
+
+    def run(out, *sets):
+        sets = ["training.samples_per_batch=20", *sets]
+        rule, network = program.folder / "rule.yaml", program.folder / "net.yaml"
+        return bioplaus.run(rule, dataset=arrays, network=network, sets=sets, backend="numpy", out=program.folder / out)
+
+    def score(found, **given):
+        return bioplaus.evaluate(found.path, dataset=arrays, **given)["test"]
+
+    early, late = run("early"), run("late", "network.pass.test_readout=9")
+    np.testing.assert_array_equal(early.weights("fc"), late.weights("fc"))  # testing leaves no trace
+    assert score(early, readout=9) == score(late, readout=9) != score(early, readout=5)
+    with pytest.raises(ConfigError, match="no path leads from 'h1' at time 1 to 'h2' at time 1"):
+        score(early, readout=1)
+
+
+def test_a_network_that_is_no_graph_has_no_readout(program):
+    assert program("run", "sgd", "--dataset", "digits", "--epochs", 1, "--out", "run", "--quiet").code == 0
+    done = program("evaluate", "run", "--readout", 3)
+    assert done.code == 2 and "'feedforward' has no parameter 'test_readout'" in done.line
+
+
+def test_a_graph_that_cannot_be_read_out_writes_nothing(program):
+    before = command(program, "numpy", "run")
+    done = program(*before, "--set", "network.pass.readout=1")
+    assert done.code == 2 and "pass.readout: no path leads from 'h1' at time 1 to 'h2' at time 1." in done.line
+    assert not (program.folder / "run").exists()
