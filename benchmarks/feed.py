@@ -57,6 +57,7 @@ def _logged(case: Case, xp: Backend) -> Step:
 
     def run() -> None:
         batch = next(supply)
+        recorder.accumulating(net, nowhere)
         net.accumulate(batch)
         recorder.updating(net, batch, nowhere)
         net.update()

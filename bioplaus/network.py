@@ -12,7 +12,7 @@ from typing import Any
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
 from bioplaus.errors import RunError
-from bioplaus.losses.terms import Terms
+from bioplaus.losses.terms import WHOLE, Shares, Terms, halves
 from bioplaus.parts import COLLECT, LOOK, TEST, At, Batch, Learn, Local, Map, Pass, State
 from bioplaus.units import GainBias, Node, NormSite, Numbers, Outlet, Parameter, Tap
 
@@ -120,14 +120,24 @@ class Network:
             scale /= batch.x.shape[1 if self.steps else 0]
         with self.xp.scope():
             at = At(batch=self.batches)
-            signals, tape = self._up(batch, at)
-            self.terms, errors = self._scores(signals, batch, at)
+            self.terms, wrong = self._up_and_back(batch, at, lambda unit, local: unit.learn(local, scale))
             loss = self.loss.total(self.terms)
-            wrong = self.loss.wrong(self.xp, signals, batch)
-            self._back(errors, tape, lambda unit, local: unit.learn(local, scale))
         self.batches += 1
         self.pending += 1
         return loss, wrong
+
+    def _up_and_back(self, batch: Batch, at: At, learn: Learn) -> tuple[dict[str, Array], Array]:
+        """({term: value}, number wrong); labelled and unlabelled samples each with statistics of their own."""
+        values: dict[str, Array] = {}
+        wrong: Array = 0.0
+        for visit, (half, shares) in enumerate(halves(batch)):
+            now = at._replace(visit=visit)
+            signals, tape = self._up(half, now)
+            found, errors = self._scores(signals, half, now, shares)
+            values = {name: value + values[name] if values else value for name, value in found.items()}
+            wrong = wrong + self.loss.wrong(self.xp, signals, half, shares)
+            self._back(errors, tape, learn)
+        return values, wrong
 
     def begin_epoch(self, batch: Batch, epoch: int) -> None:
         """An epoch begins with this batch: for a loss that wants to know (``loss.begins_epochs``)."""
@@ -146,9 +156,11 @@ class Network:
             signals[signal] = visits[0] if len(visits) == 1 else self.xp.stack(visits)
         return signals, tape
 
-    def _scores(self, signals: dict[str, Array], batch: Batch, at: At) -> tuple[dict[str, Array], dict[str, Array]]:
+    def _scores(
+        self, signals: dict[str, Array], batch: Batch, at: At, shares: Shares = WHOLE
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         """({term: value}, {signal: error}), with an error at the output in any case: passes and channels ask for it."""
-        values, errors = self.loss.scores(self.xp, signals, batch, self.memory, at)
+        values, errors = self.loss.scores(self.xp, signals, batch, self.memory, at, shares)
         if "output" not in errors:
             errors["output"] = self.xp.zeros(signals["output"].shape)
         return values, errors
@@ -217,7 +229,8 @@ class Network:
         Where a layer is seen once and its update is a mere rate (sgd with neither momentum nor decay), what it learns
         goes straight into W. Returns (loss sum, number wrong), on the device.
         """
-        at_once = self.updates_at_once and not self.pending and not getattr(self.pass_, "revisits", False)
+        twice = batch.labelled is not None or getattr(self.pass_, "revisits", False)
+        at_once = self.updates_at_once and not self.pending and not twice
         straight = [p for node in self.nodes if at_once and node.is_plain for p in node.parameters()]
         for parameter in straight:
             parameter.straight = -parameter.rate(rate) * factor
@@ -296,20 +309,21 @@ class Network:
             node.channel, node.feedback = _ThroughW(), {"V": node.W}
         try:
             with self.xp.scope():
-                at = At(track=False, batch=self.batches - 1)
-                signals, tape = self._up(batch, at)
-                self._back(self._scores(signals, batch, at)[1], tape, gather)
+                self._up_and_back(batch, At(track=False, batch=self.batches - 1), gather)
         finally:
             for node, channel, feedback in ways:
                 node.channel, node.feedback = channel, feedback
         return gradient
 
     def first_nonfinite(self, batch: Batch) -> str:
-        """Name of the first layer whose output is not finite, for the batch learned from last and the state as it is."""
-        with self.watching() as seen, self.xp.scope():
-            self.pass_.forward(batch, At(track=False, batch=self.batches - 1))
-        bad = (name for name, y in seen.items() if not isfinite(float((y * 0.0).sum())))
-        return next(bad, self.nodes[-1].name)
+        """Name of the first layer whose output is not finite, for the latest batch and the state as it is."""
+        for visit, (half, _) in enumerate(halves(batch)):
+            with self.watching() as seen, self.xp.scope():
+                self.pass_.forward(half, At(visit=visit, track=False, batch=self.batches - 1))
+            for name, y in seen.items():
+                if not isfinite(float((y * 0.0).sum())):
+                    return name
+        return self.nodes[-1].name
 
     @contextmanager
     def watching(self) -> Iterator[dict[str, Array]]:

@@ -243,8 +243,8 @@ class Pruning(Protocol):
 class Batch:
     """x (N, ...) floats ready for the network, y (N,) labels or (N, ...) targets.
 
-    weight (N,) is 1, or 0 for the padding of a last test batch; index the samples' places in the data set; labelled
-    (N,) is 1 where y may be looked at, 0 where it means nothing, or None where all samples have labels.
+    weight (N,) is 1, or 0 for the padding of a last test batch; index the samples' places in the data set; labelled:
+    how many samples have labels, the first ones, or None for all; of the others y means nothing.
     Of sequences, x is (T, N, ...) or (T, N) whole numbers, y and weight (T, N); ``starts`` is False where they go on
     from the batch before.
     """
@@ -254,7 +254,7 @@ class Batch:
     weight: Array = None
     index: Any = None
     starts: bool = True
-    labelled: Array = None
+    labelled: int | None = None
 
 
 class Loss(Protocol):

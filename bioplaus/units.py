@@ -67,7 +67,7 @@ class Parameter:
 
     def rate(self, given: float | None) -> float:
         """The rate given, or its own."""
-        return self.links[-1].rate if given is None else given  # type: ignore[attr-defined, no-any-return]
+        return self.links[-1].rate if given is None else given  # type: ignore[attr-defined]
 
     @property
     def is_plain(self) -> bool:

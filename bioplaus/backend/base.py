@@ -117,6 +117,14 @@ class Backend(ABC):
         """Absolute value."""
 
     @abstractmethod
+    def inner(self, a: Array, b: Array) -> Array:
+        """<a, b>: the sum of products of two arrays of one shape, in one pass."""
+
+    @abstractmethod
+    def unlike_signs(self, a: Array, b: Array) -> Array:
+        """In how many elements the signs (-1, 0, 1) of two arrays of one shape differ."""
+
+    @abstractmethod
     def where(self, condition: Array, a: Any, b: Any) -> Array:
         """a where the condition holds, else b."""
 

@@ -23,6 +23,8 @@ class CuPy(NumPy):
     Raises
     ------
     PartError                   CuPy is not installed, it sees no GPU, or another dtype or device
+
+    Source: Okuta et al. (2017), CuPy: a NumPy-compatible library for NVIDIA GPU calculations.
     """
 
     name = "cupy"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy
 
 from bioplaus.backend.base import Array, Backend, Shape
+from bioplaus.backend.signs import unlike
 from bioplaus.backend.streams import Stream
 from bioplaus.backend.window import Window
 from bioplaus.errors import PartError
@@ -31,6 +32,8 @@ class NumPy(Backend):
     Raises
     ------
     PartError                   another dtype or device
+
+    Source: Harris et al. (2020), Array programming with NumPy.
     """
 
     name = "numpy"
@@ -140,6 +143,14 @@ class NumPy(Backend):
     def abs(self, x: Array) -> Array:
         """Absolute value."""
         return self.np.abs(x)
+
+    def inner(self, a: Array, b: Array) -> Array:
+        """Both as they lie in memory, where they lie alike."""
+        return self.np.vdot(a.ravel("K"), b.ravel("K")) if a.strides == b.strides else (a * b).sum()
+
+    def unlike_signs(self, a: Array, b: Array) -> Array:
+        """A count."""
+        return unlike(self.np, a, b)
 
     def where(self, condition: Array, a: Any, b: Any) -> Array:
         """a where the condition holds, b elsewhere."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bioplaus.backend.base import Array, Backend, Shape
+from bioplaus.backend.signs import unlike
 from bioplaus.backend.streams import Stream
 from bioplaus.backend.window import Window
 from bioplaus.errors import PartError
@@ -23,7 +24,10 @@ CACHED = 1 << 19  # bytes of one array that a CPU core works on at a time, where
 
 
 class Torch(Backend):
-    """PyTorch tensors on ``device`` in ``dtype``."""
+    """PyTorch tensors on ``device`` in ``dtype``.
+
+    Source: Paszke et al. (2019), PyTorch: an imperative style, high-performance deep learning library.
+    """
 
     name = "torch"
 
@@ -162,6 +166,18 @@ class Torch(Backend):
     def sigmoid_back(self, dy: Array, y: Array, out: Array | None = None) -> Array:
         """dy y (1 - y)."""
         return aten.sigmoid_backward(dy, y) if out is None else aten.sigmoid_backward.grad_input(dy, y, grad_input=out)
+
+    def inner(self, a: Array, b: Array) -> Array:
+        """Maps as the channels-last rows they are stored as."""
+        if a.dim() == 4:
+            a, b = (each.permute(0, 2, 3, 1) for each in (a, b))
+        return torch.dot(a.reshape(-1), b.reshape(-1))
+
+    def unlike_signs(self, a: Array, b: Array) -> Array:
+        """On a CPU NumPy compares, which takes a third of PyTorch's time."""
+        if a.device.type != "cpu":
+            return (torch.sign(a) != torch.sign(b)).sum()
+        return torch.tensor(float(unlike(np, a.numpy(), b.numpy())), dtype=torch.float64)
 
     def where(self, condition: Array, a: Any, b: Any) -> Array:
         """a where the condition holds, else b."""

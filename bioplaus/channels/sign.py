@@ -17,7 +17,10 @@ from bioplaus.parts import Map, State
 
 
 class UniformSign:
-    """V = sign(W): errors travel through weights that share only the sign of the forward ones."""
+    """V = sign(W): errors travel through weights that share only the sign of the forward ones.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?: uSF.
+    """
 
     signs_agree = True
 
@@ -35,7 +38,10 @@ class UniformSign:
 
 
 class NormalizedUniformSign:
-    """V = sign(W) / fan-in: uniform sign feedback, shrunk by the number of inputs of a unit."""
+    """V = sign(W) / fan-in: uniform sign feedback, shrunk by the number of inputs of a unit.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?: NuSF.
+    """
 
     signs_agree = True
 
@@ -107,7 +113,10 @@ class _RandomMagnitude:
 
 @dataclass(frozen=True)
 class RedrawnDiscordantSign(_RandomMagnitude):
-    """brSF-p: M and S_p redrawn after every update; p is the probability of *discordant* sign."""
+    """brSF-p: M and S_p redrawn after every update; p is the probability of *discordant* sign.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?: brSF-p.
+    """
 
     redraws: ClassVar[bool] = True
     p: float = 0.5
@@ -115,14 +124,20 @@ class RedrawnDiscordantSign(_RandomMagnitude):
 
 @dataclass(frozen=True)
 class FixedDiscordantSign(_RandomMagnitude):
-    """frSF-p: M and S_p drawn once; the sign follows W; p is the probability of *discordant* sign."""
+    """frSF-p: M and S_p drawn once; the sign follows W; p is the probability of *discordant* sign.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?: frSF-p.
+    """
 
     p: float = 0.5
 
 
 @dataclass(frozen=True)
 class RedrawnSign(_RandomMagnitude):
-    """brSF: V = M * sign(W), M ~ U[0, 1] redrawn after every update."""
+    """brSF: V = M * sign(W), M ~ U[0, 1] redrawn after every update.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?: brSF.
+    """
 
     redraws: ClassVar[bool] = True
     p: float = field(default=0.0, init=False)
@@ -130,6 +145,9 @@ class RedrawnSign(_RandomMagnitude):
 
 @dataclass(frozen=True)
 class FixedSign(_RandomMagnitude):
-    """frSF: V = M * sign(W), M ~ U[0, 1] drawn once; the sign follows W."""
+    """frSF: V = M * sign(W), M ~ U[0, 1] drawn once; the sign follows W.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?: frSF.
+    """
 
     p: float = field(default=0.0, init=False)

@@ -23,7 +23,7 @@ def command(run: str, path: str | None, as_json: bool) -> None:
 
     Each column has its shape, its first and last row (a number, or the least, mean and greatest), and its units;
     --json also tells the names of the axes.
-    Only rows that a checkpoint counts are shown. Example: bioplaus inspect runs/mine layers/conv1/norm
+    Only rows that a checkpoint counts are shown. Example: bioplaus inspect runs/mine conv1/norm
     """
     from bioplaus.record import describe, open_run
 

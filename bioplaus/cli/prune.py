@@ -28,7 +28,8 @@ def command(run: str, out: str | None, data_dir: str | None, as_json: bool, allo
     weights %: synapses that exist. neurons %: units that exist, before pooling. active %: what the next layer is given
     that is not zero, after pooling, over the test set. FLOP %: weights x neurons x activity of the layer before.
 
-    --out writes a run folder with a smaller network of equal outputs, for `bioplaus evaluate`, `bioplaus run --from`.
+    --out writes a run folder with a smaller network of equal outputs, which can be scored, and trained on by
+    `bioplaus resume COMPACT --epochs E`.
     """
     from bioplaus.train import run as training
 

@@ -28,7 +28,10 @@ def _batch(name: str, sha256: str) -> Member:
 
 
 class Cifar10:
-    """CIFAR-10: 50,000 training and 10,000 test images of ten kinds of things, (3, 32, 32)."""
+    """CIFAR-10: 50,000 training and 10,000 test images of ten kinds of things, (3, 32, 32).
+
+    Source: Krizhevsky (2009), Learning multiple layers of features from tiny images.
+    """
 
     name = "cifar10"
     network = "liao_cifar"
@@ -61,7 +64,10 @@ class Cifar10:
 
 
 class Cifar100:
-    """CIFAR-100: 50,000 training and 10,000 test images with one hundred fine labels, (3, 32, 32)."""
+    """CIFAR-100: 50,000 training and 10,000 test images with one hundred fine labels, (3, 32, 32).
+
+    Source: Krizhevsky (2009), Learning multiple layers of features from tiny images.
+    """
 
     name = "cifar100"
     network = "liao_cifar"

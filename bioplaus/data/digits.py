@@ -19,7 +19,10 @@ from bioplaus.data.files import Archive
 
 
 class Digits:
-    """Digits: 1,797 handwritten digits, (1, 8, 8), values 0 to 16; needs no download."""
+    """Digits: 1,797 handwritten digits, (1, 8, 8), values 0 to 16; needs no download.
+
+    Source: Alpaydin & Kaynak (1998), Optical recognition of handwritten digits.
+    """
 
     name = "digits"
     network = "digits_net"

@@ -43,10 +43,10 @@ class Labels:
         """How many samples of a batch are labelled."""
         return round(self.share * size)
 
-    def settling(self, index: Array) -> Array:
-        """Those samples of a batch that settle statistics for testing."""
-        count = self.count(len(index))
-        return {"labelled": index[:count], "unlabelled": index[count:], "both": index}[self.statistics]
+    def settling(self, index: Array) -> list[Array]:
+        """Those samples of a batch that settle statistics for testing, the two parts apart."""
+        parts = {"labelled": index[: self.count(len(index))], "unlabelled": index[self.count(len(index)) :]}
+        return [part for name, part in parts.items() if self.statistics in (name, "both")]
 
     def check(self, size: int) -> None:
         """Whether batches of so many samples have both parts.

@@ -25,7 +25,10 @@ def _packed(name: str, packed: int, size: int, sha256: str) -> Archive:
 
 
 class Mnist:
-    """MNIST: 60,000 training and 10,000 test images of handwritten digits, (1, 28, 28)."""
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits, (1, 28, 28).
+
+    Source: LeCun et al. (1998), Gradient-based learning applied to document recognition.
+    """
 
     name = "mnist"
     network = "lenet"

@@ -28,7 +28,10 @@ def _part(name: str, size: int, md5: str) -> Member:
 
 
 class Stl10:
-    """STL-10: 5,000 training and 8,000 test images of ten kinds of things, (3, 96, 96)."""
+    """STL-10: 5,000 training and 8,000 test images of ten kinds of things, (3, 96, 96).
+
+    Source: Coates, Ng & Lee (2011), An analysis of single-layer networks in unsupervised feature learning.
+    """
 
     name = "stl10"
     network = "liao_119"

@@ -30,7 +30,10 @@ def _plain(name: str, size: int, sha256: str) -> Archive:
 
 
 class Svhn:
-    """SVHN: 73,257 training and 26,032 test images of house-number digits, (3, 32, 32)."""
+    """SVHN: 73,257 training and 26,032 test images of house-number digits, (3, 32, 32).
+
+    Source: Netzer et al. (2011), Reading digits in natural images with unsupervised feature learning.
+    """
 
     name = "svhn"
     network = "liao_svhn"

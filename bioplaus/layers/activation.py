@@ -89,7 +89,10 @@ class TanhUnit:
 
 @dataclass(frozen=True)
 class Relu:
-    """Rectification: y = max(n, 0)."""
+    """Rectification: y = max(n, 0).
+
+    Source: Nair & Hinton (2010), Rectified linear units improve restricted Boltzmann machines.
+    """
 
     in_layer: ClassVar[bool] = True
 
@@ -100,7 +103,10 @@ class Relu:
 
 @dataclass(frozen=True)
 class Tanh:
-    """y = tanh(n)."""
+    """y = tanh(n).
+
+    Source: LeCun, Bottou, Orr & Müller (1998), Efficient backprop, without its scale of 1.7159.
+    """
 
     in_layer: ClassVar[bool] = True
 
@@ -111,7 +117,10 @@ class Tanh:
 
 @dataclass(frozen=True)
 class Identity:
-    """y = n: a linear layer, or an empty path of a block."""
+    """y = n: a linear layer, or an empty path of a block.
+
+    Source: He et al. (2016), Deep residual learning: the shortcut of a block.
+    """
 
     in_layer: ClassVar[bool] = True
 

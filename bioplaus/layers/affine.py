@@ -10,7 +10,10 @@ from bioplaus.parts import Site, Unit
 
 @dataclass(frozen=True)
 class GainBias:
-    """y = gain * x + bias, per channel or unit."""
+    """y = gain * x + bias, per channel or unit.
+
+    Source: Ioffe & Szegedy (2015), Batch normalization: the scale and shift behind it.
+    """
 
     in_layer: ClassVar[bool] = True
 

@@ -160,6 +160,8 @@ class Conv:
 
     ``kernel`` k or [kh, kw]; ``pad`` valid (0), half (same size at stride 1), full (k - 1), a number, or
     [top, bottom, left, right].
+
+    Source: LeCun et al. (1989), Backpropagation applied to handwritten zip code recognition.
     """
 
     has_weights: ClassVar[bool] = True
@@ -190,6 +192,8 @@ class ConvTransposed:
 
     ``pad`` is the padding of the convolution it is the adjoint of, ``extra`` how many rows and columns of
     the output no window of that convolution would start on (0 up to stride - 1).
+
+    Source: Zeiler et al. (2010), Deconvolutional networks.
     """
 
     has_weights: ClassVar[bool] = True

@@ -63,7 +63,10 @@ class DenseMap:
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer of ``units``."""
+    """A fully connected layer of ``units``.
+
+    Source: Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
+    """
 
     has_weights: ClassVar[bool] = True
     units: Size

@@ -74,7 +74,10 @@ class EmbeddingMap:
 
 @dataclass(frozen=True)
 class Embedding:
-    """A table of ``units`` numbers for each of ``words`` words."""
+    """A table of ``units`` numbers for each of ``words`` words.
+
+    Source: Bengio et al. (2003), A neural probabilistic language model.
+    """
 
     has_weights: ClassVar[bool] = True
     units: Size

@@ -50,7 +50,10 @@ class FlattenUnit:
 
 @dataclass(frozen=True)
 class Flatten:
-    """(C, H, W) becomes (C H W,)."""
+    """(C, H, W) becomes (C H W,).
+
+    Source: none; only the shape changes.
+    """
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit | None, tuple[int, ...]]:
         """Takes any shape."""

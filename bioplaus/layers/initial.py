@@ -35,7 +35,7 @@ def drawn(map: Map, initial: Initial, generator: Any) -> Any:
     if initial is None:
         return generator.normal(0.0, sqrt(2.0 / map.fan_in), map.shape)
     if initial == "xavier":
-        fan_out = prod(map.shape) // map.input[0]
+        fan_out = prod(map.shape) // (map.input or map.shape)[0]
         initial = {"uniform": sqrt(6.0 / (map.fan_in + fan_out))}
     ((kind, size),) = initial.items()
     if kind == "uniform":

@@ -14,6 +14,8 @@ class NormHere:
 
     It is the norm of the layer just before it (``of: last``). Where its chain has none, or ``of: next`` is said,
     it is that of the layer after it: norm, relu, conv.
+
+    Source: Ioffe & Szegedy (2015), Batch normalization: between the weights and what follows them.
     """
 
     of: Literal["last", "next"] = "last"

@@ -34,7 +34,10 @@ class OneHotUnit:
 
 @dataclass(frozen=True)
 class OneHot:
-    """Each of so many ``symbols`` as a vector with a single 1."""
+    """Each of so many ``symbols`` as a vector with a single 1.
+
+    Source: none; only the code changes.
+    """
 
     symbols: Size
 

@@ -176,7 +176,10 @@ class GlobalMeanUnit:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Max pooling: windows of ``size``, ``stride`` apart (size where left out), ``pad`` a number or four sides."""
+    """Max pooling: windows of ``size``, ``stride`` apart (size where left out), ``pad`` a number or four sides.
+
+    Source: Riesenhuber & Poggio (1999), Hierarchical models of object recognition in cortex.
+    """
 
     size: Side
     stride: Side | None = None
@@ -190,7 +193,10 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class AvgPool:
-    """Mean pooling, dividing by in-image elements: windows of ``size``, ``stride`` apart, ``pad`` as in maxpool."""
+    """Mean pooling, dividing by in-image elements: windows of ``size``, ``stride`` apart, ``pad`` as in maxpool.
+
+    Source: LeCun et al. (1998), Gradient-based learning applied to document recognition.
+    """
 
     size: Side
     stride: Side | None = None
@@ -204,7 +210,10 @@ class AvgPool:
 
 @dataclass(frozen=True)
 class GlobalMeanPool:
-    """The mean of every map: (C, H, W) becomes (C,)."""
+    """The mean of every map: (C, H, W) becomes (C,).
+
+    Source: Lin, Chen & Yan (2014), Network in network.
+    """
 
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes maps."""

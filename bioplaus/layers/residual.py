@@ -76,7 +76,10 @@ class ResidualUnit:
 
 @dataclass(frozen=True)
 class Residual:
-    """y = path(x) + shortcut(x); the shortcut is the identity where it is left out."""
+    """y = path(x) + shortcut(x); the shortcut is the identity where it is left out.
+
+    Source: He et al. (2016), Deep residual learning for image recognition.
+    """
 
     path: Layers
     shortcut: Layers = ()

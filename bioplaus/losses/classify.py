@@ -10,7 +10,10 @@ from bioplaus.parts import At, Batch, State
 
 
 class SoftmaxCrossEntropy:
-    """-log softmax(output)[label], summed over samples; the error at the output is softmax - one-hot."""
+    """-log softmax(output)[label], summed over samples; the error at the output is softmax - one-hot.
+
+    Source: Bridle (1990), Probabilistic interpretation of feedforward classification network outputs.
+    """
 
     needs = {"output"}
     supervised = True

@@ -10,7 +10,10 @@ from bioplaus.parts import At, Batch, State
 
 
 class SquaredError:
-    """1/2 ||output - target||^2, summed over samples; the error at the output is output - target."""
+    """1/2 ||output - target||^2, summed over samples; the error at the output is output - target.
+
+    Source: Widrow & Hoff (1960), Adaptive switching circuits.
+    """
 
     needs = {"output"}
     supervised = True

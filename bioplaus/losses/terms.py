@@ -12,6 +12,8 @@ from bioplaus.errors import ShapeError
 from bioplaus.parts import LOOK, At, Batch, State
 
 Half = Literal["labelled", "unlabelled", "both"]
+Shares = Mapping[Half, float]  # what a sample of some batch counts in terms on these; in all others nothing
+WHOLE: Shares = {"labelled": 1.0, "unlabelled": 1.0, "both": 1.0}
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,27 @@ class Terms:
         return memory
 
     def scores(
-        self, xp: Backend, signals: Mapping[str, Array], batch: Batch, state: State, at: At
+        self,
+        xp: Backend,
+        signals: Mapping[str, Array],
+        batch: Batch,
+        state: State,
+        at: At,
+        shares: Shares = WHOLE,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """({term: its loss before the weight}, {signal: error of the sum})."""
         values: dict[str, Array] = {}
         errors: dict[str, Array] = {}
-        seen = {on: half(xp, batch, on) for on in {term.on for term in self.terms}}
         for term in self.terms:
-            values[term.name], found = term.loss.error(xp, signals, seen[term.on], _memory(state, term.name), at)
-            for signal, error in found.items() if term.weight else ():
-                share = error if term.weight == 1.0 else xp.multiply(error, term.weight, out=error)
+            counts = shares.get(term.on, 0.0)
+            if not counts:
+                values[term.name] = xp.zeros(())
+                continue
+            value, found = term.loss.error(xp, signals, batch, _memory(state, term.name), at)
+            values[term.name] = value if counts == 1.0 else value * counts
+            weight = term.weight * counts
+            for signal, error in found.items() if weight else ():
+                share = error if weight == 1.0 else xp.multiply(error, weight, out=error)
                 errors[signal] = errors[signal] + share if signal in errors else share
         return values, errors
 
@@ -87,14 +100,15 @@ class Terms:
         values, errors = self.scores(xp, signals, batch, state or {}, at)
         return self.total(values), errors
 
-    def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> Array:
+    def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch, shares: Shares = WHOLE) -> Array:
         """How many samples are wrong, as the first term says that counts them.
 
         Where not all samples have labels: as many as if the others were wrong as often as those that have.
         """
         if self._counting is None:
             return xp.zeros(()) + float("nan")
-        return self._counting.wrong(xp, signals, half(xp, batch, "labelled"))
+        counts = shares.get("labelled", 0.0)
+        return self._counting.wrong(xp, signals, batch) * counts if counts else xp.zeros(())
 
     def begin_epoch(
         self, xp: Backend, signals: Mapping[str, Array], batch: Batch, state: State, stream: Stream
@@ -106,16 +120,22 @@ class Terms:
                 term.loss.begin_epoch(xp, signals, batch, memory, stream.at(term.name))
 
 
-def half(xp: Backend, batch: Batch, on: Half) -> Batch:
-    """The batch with weights that make sums over all its samples N times the mean over one half of it.
+def halves(batch: Batch) -> list[tuple[Batch, Shares]]:
+    """The labelled and the unlabelled samples of a batch apart, with what a sample counts in a term on either or both.
 
-    weight_n = N / (samples in that half) where n is in it, else 0.
+    A term on one half is N times the mean over it, with N the samples of the batch; one on both is the sum over all.
     """
-    if batch.labelled is None or on == "both":
-        return batch
-    inside = batch.labelled if on == "labelled" else 1.0 - batch.labelled
-    weight = inside * (len(inside) / xp.maximum(inside.sum(), 1.0))
-    return replace(batch, weight=weight if batch.weight is None else weight * batch.weight)
+    if batch.labelled is None:
+        return [(batch, WHOLE)]
+    n, k = len(batch.x), batch.labelled
+    shares: tuple[Shares, Shares] = {"labelled": n / k, "both": 1.0}, {"unlabelled": n / (n - k), "both": 1.0}
+    return [(_cut(batch, slice(k), None), shares[0]), (_cut(batch, slice(k, n), 0), shares[1])]
+
+
+def _cut(batch: Batch, part: slice, labelled: int | None) -> Batch:
+    given = {"x": batch.x, "y": batch.y, "weight": batch.weight, "index": batch.index}
+    cut = {name: array[part] for name, array in given.items() if array is not None}
+    return replace(batch, **cut, labelled=labelled)
 
 
 def _memory(state: State, term: str) -> State:

@@ -247,7 +247,7 @@ class FusedBatch(Normalization):
 
 @dataclass(frozen=True)
 class FusedLayer(Normalization):
-    """Layer normalization itself (SP1, sample, p = 2, setting A, standardize): of vectors, by the backend's own kernel."""
+    """Layer normalization of vectors (SP1, sample, p = 2, setting A, standardize) by the backend's own kernel."""
 
     def forward(self, xp: Backend, n: Array, state: Remembered, at: At) -> tuple[Array, Any]:
         """Y."""

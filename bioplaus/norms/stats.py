@@ -300,9 +300,7 @@ class Streaming(Moments):
             _store(state[name], at.visit)[...] = used
         return used
 
-    def _averaged(
-        self, xp: Backend, state: Any, d: str, name: str, now: Array, visit: int, track: bool
-    ) -> Array:
+    def _averaged(self, xp: Backend, state: Any, d: str, name: str, now: Array, visit: int, track: bool) -> Array:
         """The average since the last update with one more, which ``short`` becomes where it is tracked."""
         short = _store(state[f"short_{d}{name}"], visit)
         if name == STATISTICS[0]:

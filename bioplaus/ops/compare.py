@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from bioplaus.backend.base import Array, Backend
 
 
 def length(xp: Backend, a: Array) -> Array:
     """||a||, the root of the sum of squares."""
-    return xp.sqrt((a * a).sum())
+    return xp.sqrt(xp.inner(a, a))
 
 
 def cosine(xp: Backend, a: Array, b: Array) -> Array:
     """<a, b> / (||a|| ||b||); NaN where one of them is zero."""
-    return (a * b).sum() / (length(xp, a) * length(xp, b))
+    return xp.inner(a, b) / (length(xp, a) * length(xp, b))
 
 
-def sign_agreement(xp: Backend, a: Array, b: Array) -> Array:
-    """Share of elements whose signs are equal."""
-    return xp.floats(xp.sign(a) == xp.sign(b)).mean()
+def sign_disagreement(xp: Backend, a: Array, b: Array) -> Array:
+    """Share of elements whose signs differ; that of 0 is 0."""
+    return xp.unlike_signs(a, b) / prod(a.shape)

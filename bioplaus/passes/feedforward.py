@@ -12,7 +12,10 @@ from bioplaus.parts import At, Batch, Learn, Site, Unit
 
 @dataclass(frozen=True)
 class Feedforward:
-    """Every layer in order; errors back through every layer in reverse."""
+    """Every layer in order; errors back through every layer in reverse.
+
+    Source: Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
+    """
 
     def place(self, site: Site, network: Any) -> UpAndBack:
         """All layers as one chain, which nobody below listens to."""

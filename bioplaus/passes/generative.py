@@ -155,10 +155,8 @@ class UpAndDown:
             xp.uniform(self.stream.at(at.batch, at.visit), u)
             waiting = -xp.log(1.0 - u) * xp.exp(-xp.log_softmax(output))
             return waiting.argmin(-1)  # the shortest of exponential times wins
-        inferred = output.argmax(-1)
-        if not (at.train and self.topdown_class == "label"):
-            return inferred
-        return batch.y if batch.labelled is None else xp.where(batch.labelled > 0.0, batch.y, inferred)
+        known = at.train and self.topdown_class == "label" and batch.labelled is None
+        return batch.y if known else output.argmax(-1)
 
     def back(self, errors: Mapping[str, Array], tape: Any, learn: Learn) -> None:
         """From the error at the output down; then from errors at what was rendered up."""

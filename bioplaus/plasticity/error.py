@@ -7,7 +7,10 @@ from bioplaus.parts import Local, Map
 
 
 class Error:
-    """dW = sum x dn: presynaptic activity times postsynaptic error; with V = W the gradient of the loss."""
+    """dW = sum x dn: presynaptic activity times postsynaptic error; with V = W the gradient of the loss.
+
+    Source: Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
+    """
 
     needs = {"x", "dn"}
     overwrites = True

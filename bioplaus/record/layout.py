@@ -118,6 +118,11 @@ def column(table: str, name: str) -> Column:
     return Column(long_name=name.replace("_", " "))
 
 
+def numbered(axis: str) -> dict[str, str]:
+    """Attributes of the coordinate of an axis other than the rows': 0, 1, 2, ..."""
+    return {"units": "1", "long_name": f"number of the {axis.replace('_', ' ')}, from 0"}
+
+
 def axes(name: str, what: Column, ndim: int) -> tuple[str, ...]:
     """Names of the axes of one row of column ``name``, without the row dimension itself."""
     return next((dims for dims in what.dims if len(dims) == ndim), tuple(f"{name}_{i}" for i in range(ndim)))

@@ -17,7 +17,7 @@ import numpy as np
 from bioplaus.errors import RunError
 from bioplaus.record.disk import Disk, replacing
 from bioplaus.record.hdf5 import reading
-from bioplaus.record.layout import ROW, SCHEMA, Column
+from bioplaus.record.layout import ROW, SCHEMA, Column, numbered
 from bioplaus.record.rows import Form, Table
 
 SEGMENT = "bioplaus-segment/1"
@@ -197,6 +197,6 @@ def _scale(group: Any, axis: str, size: int) -> Any:
     """The scale of an axis, shared by the columns that have it: 0, 1, 2, ..."""
     if axis not in group:
         scale = group.create_dataset(axis, data=np.arange(size, dtype="int32"))
-        scale.attrs.update(units="1", long_name=f"number of the {axis.replace('_', ' ')}, from 0")
+        scale.attrs.update(numbered(axis))
         scale.make_scale(axis)
     return group[axis]

@@ -17,7 +17,7 @@ from bioplaus.errors import RunError, nearest
 from bioplaus.record import checkpoint
 from bioplaus.record.folder import root, status
 from bioplaus.record.hdf5 import plain, reading
-from bioplaus.record.layout import ROW, SCHEMA, Column
+from bioplaus.record.layout import ROW, SCHEMA, Column, numbered
 from bioplaus.record.pieces import Piece, packed, pieces, read, tables_of
 from bioplaus.record.rows import Table
 
@@ -146,7 +146,7 @@ class Run:
         return read(self._pieces, table, column, form, start, stop)
 
     def to_xarray(self, table: str) -> Any:
-        """A table as an xarray.Dataset over ``step``, with units and long names.
+        """A table as an xarray.Dataset over ``step``, with named axes, their coordinates, units and long names.
 
         Raises
         ------
@@ -162,7 +162,11 @@ class Run:
             name: ((ROW, *rows.axes(name)), rows[name], {"units": what.units, "long_name": what.long_name})
             for name, what in rows.columns.items()
         }
-        return xarray.Dataset(columns).set_coords(ROW)
+        sizes = {
+            axis: size for dims, values, _ in columns.values() for axis, size in zip(dims, values.shape, strict=True)
+        }
+        counts = {axis: (axis, np.arange(sizes[axis], dtype="int32"), numbered(axis)) for axis in sizes if axis != ROW}
+        return xarray.Dataset(columns, counts, {"table": table, "run": str(self.path)}).set_coords(ROW)
 
 
 class Group:
@@ -257,7 +261,8 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     Parameters
     ----------
     path : str, optional
-        a table, a column (``layers/conv1/norm/mean``) or the beginning of several tables; all of them without
+        a table, a column (``layers/conv1/norm/mean``) or the beginning of several tables; all of them without. What
+        begins with the name of a layer may leave ``layers/`` out
 
     Returns
     -------
@@ -272,6 +277,9 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     """
     wanted = (path or "").strip("/")
     tables = {name: Rows(run, name, run._tables[name]) for name in run.tables}
+    first, roots = wanted.partition("/")[0], {name.partition("/")[0] for name in tables}
+    if first in run.layers and first not in roots:
+        wanted = f"layers/{wanted}"
     chosen = {n: list(rows) for n, rows in tables.items() if not wanted or n == wanted or n.startswith(wanted + "/")}
     above, _, name = wanted.rpartition("/")
     if not chosen and above in tables and name in list(tables[above]):

@@ -78,6 +78,7 @@ class Log:
 
     def rewind(self, tables: Mapping[str, Table]) -> None:
         """Forget all rows that are not committed; go on from these tables."""
+        self.waiting = 0  # bytes of rows that are not committed
         self.tables: dict[str, Table] = dict(tables)
         self._fresh: dict[str, dict[str, list[np.ndarray]]] = {path: _lists(table) for path, table in tables.items()}
 
@@ -106,6 +107,7 @@ class Log:
         values = {name: _fit(table, name, value, columns[name]) for name, value in row.items()}
         for name, value in values.items():
             self._fresh[table][name].append(value)
+            self.waiting += value.nbytes
 
     def fresh(self) -> dict[str, dict[str, np.ndarray]]:
         """The rows since the last commit, stacked: {table: {column: (rows, ...)}}."""
@@ -121,6 +123,7 @@ class Log:
 
     def committed(self) -> None:
         """The fresh rows are on the disk."""
+        self.waiting = 0
         self.tables = self.counted()
         self._fresh = {path: _lists(table) for path, table in self.tables.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Feed:
             x = transform(self.xp, x, stream.at(place))
         labelled = None
         if self.labels is not None and stream is not None:
-            labelled = self.xp.array(np.arange(len(index)) < self.labels.count(len(index)))
+            labelled = self.labels.count(len(index))
         weight = None if weight is None else self.xp.array(weight)
         return Batch(x, self.xp.take(self.y, rows), weight, index, labelled=labelled)
 
@@ -74,9 +75,9 @@ class Feed:
         return batches(len(self), size, stream, epoch)
 
     def settling(self, size: int, stream: Stream, epoch: int) -> Iterator[Any]:
-        """Indices of the batches of one epoch that settle statistics for testing."""
+        """Indices of samples that settle statistics for testing; labelled and unlabelled ones apart."""
         found = self.training(size, stream, epoch)
-        return found if self.labels is None else map(self.labels.settling, found)
+        return found if self.labels is None else chain.from_iterable(map(self.labels.settling, found))
 
     def testing(self, size: int) -> Iterator[Batch]:
         """Every sample once, in batches of one size."""
@@ -108,7 +109,7 @@ class TextFeed:
     def batch(self, index: Any, weight: Any = None, stream: Stream | None = None) -> Batch:
         """The symbols from the places ``index`` (host int64 (N,)) on; they go on from the batch before, but at 0."""
         places = index + np.arange(self.steps)[:, None]
-        return self._at(places, index, starts=False)
+        return self._at(places, index, starts=bool(index[0] == 0))
 
     def training(self, size: int, stream: Stream, epoch: int) -> Iterator[Any]:
         """Where the streams of each training batch begin: in the text's order, the same in every epoch."""

@@ -55,6 +55,7 @@ class Trainer:
     relink: Callable[[Phase], None]
     commit: Callable[[dict[str, Any] | None], None]
     stopping: Callable[[], bool] = lambda: False
+    full: Callable[[], bool] = lambda: False  # whether too much waits for a commit
     listeners: Sequence[Listener] = ()
     progress: Progress = field(default_factory=Progress)
     look_every: int = LOOK_EVERY
@@ -104,16 +105,24 @@ class Trainer:
             if early or network.pending >= network.batches_per_update:
                 self.update(batch, learned, phase, len(order))
                 learned = []
-            if self.stopping():
-                progress.loss, progress.wrong = float(tally.loss), float(tally.wrong)
-                progress.terms = {name: float(total) for name, total in tally.terms.items()}
-                progress.train_seconds += time.monotonic() - clock - progress.test_seconds
-                self.commit(None)
+            stopped = self.stopping()
+            if stopped or self.full():
+                clock = self.keep_place(tally, clock)
+            if stopped:
                 return False
         samples = len(order) * phase.samples_per_batch * self.train.steps
         progress.train_seconds += time.monotonic() - clock - progress.test_seconds
         self.close_epoch(phase, tally.score(samples), len(order))
         return not self.stopping() or progress.epoch == self.epochs
+
+    def keep_place(self, tally: Tally, clock: float) -> float:
+        """A checkpoint within the epoch; the clock goes on when it is written."""
+        progress = self.progress
+        progress.loss, progress.wrong = float(tally.loss), float(tally.wrong)
+        progress.terms = {name: float(total) for name, total in tally.terms.items()}
+        progress.train_seconds += time.monotonic() - clock - progress.test_seconds
+        self.commit(None)
+        return time.monotonic() - progress.test_seconds
 
     def accumulating(self, batches: int) -> None:
         """Another update begins."""

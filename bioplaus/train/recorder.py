@@ -1,4 +1,7 @@
-"""What the log gets: every few updates or epochs, what each layer did. Values wait on the device until a commit."""
+"""What the log gets: every few updates or epochs, what each layer did.
+
+Values wait on the device until the loss is looked at, and on the host until a commit.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from bioplaus.backend.base import Array, Backend
 from bioplaus.config import Every
 from bioplaus.config.schema import Record
 from bioplaus.network import Network
-from bioplaus.ops.compare import cosine, length, sign_agreement
+from bioplaus.ops.compare import cosine, length, sign_disagreement
 from bioplaus.parts import LOOK, Batch
 from bioplaus.record import Log
 from bioplaus.train.listeners import Listener, Moment
@@ -36,9 +39,11 @@ class Recorder(Listener):
         self, log: Log, record: Record, probe: Batch, true_gradient: Callable[[Batch], dict[str, Array]]
     ) -> None:
         self.log, self.record, self.probe, self.true_gradient = log, record, probe, true_gradient
+        self.xp: Backend | None = None  # of the network listened to
         self.waiting: list[tuple[str, dict[str, Any]]] = []
         self.before: dict[str, tuple[Array, Array]] = {}
-        self.remains: dict[str, Array] = {}  # what an update leaves in a dW that is its own running sum
+        self.new: dict[str, Array] = {}  # of a dW that is its own running sum: first what is old of it, then what is new
+        self.spare: dict[tuple[str, str], Array] = {}  # arrays to write into, kept from update to update
 
     def flush(self, xp: Backend) -> None:
         """Everything that waits on the device goes to the log."""
@@ -48,10 +53,9 @@ class Recorder(Listener):
 
     @staticmethod
     def _read(xp: Backend, name: str, value: Any) -> Any:
-        if isinstance(value, int | float) or name == "index":
-            return value
-        host = xp.host(value)
-        return degrees(acos(min(1.0, max(-1.0, float(host))))) if name.startswith("angle") else host
+        if name.startswith("angle"):  # as its cosine so far
+            return degrees(acos(min(1.0, max(-1.0, float(value))))) if value == value else nan
+        return value if isinstance(value, int | float) or name == "index" else xp.host(value)
 
     # -- moments -----------------------------------------------------------------------------
     def accumulating(self, network: Network, moment: Moment) -> None:
@@ -59,20 +63,31 @@ class Recorder(Listener):
         record, step = self.record, network.updates + 1
         wanted = any(_due(every, step, moment) for every in (record.update, record.weights, record.gradient))
         with network.xp.scope():
-            self.remains = {
-                node.name: node.weights.dW * node.weights.share
+            self.new = {
+                node.name: self.copy(network.xp, "dW", node, node.weights.dW, node.weights.share)
                 for node in (_learning(network) if wanted else ())
                 if node.weights.share
             }
 
     def dW(self, node: Node) -> Array:
-        """What has been accumulated since the last update."""
-        return node.weights.dW - self.remains[node.name] if node.name in self.remains else node.weights.dW + 0.0
+        """What has been accumulated since the last update; not to be changed."""
+        return self.new.get(node.name, node.weights.dW)
+
+    def copy(self, xp: Backend, what: str, node: Node, array: Array, times: float = 1.0) -> Array:
+        """times * array, which lasts until the next update."""
+        place = (node.name, what)
+        if place not in self.spare:
+            self.spare[place] = xp.zeros(array.shape)
+        return xp.multiply(array, times, out=self.spare[place])
 
     def updating(self, network: Network, batch: Batch, moment: Moment) -> None:
         """Before W moves: the V that was used, the dW that came of it, the statistics of this batch."""
+        self.xp = network.xp
         xp, record, step = network.xp, self.record, network.updates + 1
         with xp.scope():
+            for node in network.nodes:
+                if (old := self.new.get(node.name)) is not None:
+                    xp.add_scaled(node.weights.dW, old, -1.0, out=old)
             if _due(record.norm, step, moment):
                 for site in network.norms:
                     looks = getattr(site.norm, "looks", None)
@@ -84,11 +99,11 @@ class Recorder(Listener):
                 self.feedback(network, batch, step, gradient)
             if _due(record.update, step, moment):
                 for node in _learning(network):
-                    self.before[node.name] = (node.W + 0.0, length(xp, self.dW(node)))
+                    self.before[node.name] = (self.copy(xp, "W", node, node.W), length(xp, self.dW(node)))
             if _due(record.weights, step, moment):
                 for node in network.nodes:
                     V = {} if node.V is None else {"V": node.V + 0.0}
-                    self.wait(f"layers/{node.name}/weights", step, W=node.W + 0.0, **V, dW=self.dW(node))
+                    self.wait(f"layers/{node.name}/weights", step, W=node.W + 0.0, **V, dW=self.dW(node) + 0.0)
             if _due(record.loss, step, moment):
                 samples = network.samples(batch)
                 values = {name: network.terms[name] / samples for name in network.loss.names}
@@ -104,10 +119,11 @@ class Recorder(Listener):
             V, W = node.V, node.W
             row: dict[str, Any] = {}
             if V is not None and V.shape == W.shape:
+                v, w = length(xp, V), length(xp, W)
                 row = {
-                    "sign_agreement": sign_agreement(xp, V, W),
-                    "angle": cosine(xp, V, W),
-                    "norm_ratio": length(xp, V) / length(xp, W),
+                    "sign_agreement": 1.0 - sign_disagreement(xp, V, W),
+                    "angle": xp.inner(V, W) / (v * w),
+                    "norm_ratio": v / w,
                 }
             if self.record.gradient is not None:
                 known = node.name in gradient and node.keep
@@ -121,12 +137,14 @@ class Recorder(Listener):
         with xp.scope():
             for node in _learning(network) if self.before else ():
                 old, dW_norm = self.before[node.name]
+                changed_sign = sign_disagreement(xp, node.W, old)
+                step = xp.add_scaled(old, node.W, -1.0, out=old)
                 self.wait(
                     f"layers/{node.name}/update",
                     network.updates,
                     dW_norm=dW_norm,
-                    step_norm=length(xp, node.W - old),
-                    changed_sign=1.0 - sign_agreement(xp, node.W, old),
+                    step_norm=length(xp, step),
+                    changed_sign=changed_sign,
                 )
         self.before = {}
         activity = self.record.activity
@@ -139,6 +157,11 @@ class Recorder(Listener):
             for node in layers:
                 assert node.survivors is not None
                 self.wait(f"layers/{node.name}/pruning", network.updates, **node.survivors.looks(node.W))
+
+    def advanced(self, moment: Moment, loss: float, error: float, rate: float) -> None:
+        """The device is being read anyway."""
+        if self.xp is not None:
+            self.flush(self.xp)
 
     def tested(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
         """Scores within an epoch."""

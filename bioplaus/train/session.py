@@ -34,6 +34,7 @@ LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
 MEAN, SCALE = "data.mean", "data.scale"  # names in a checkpoint
 MASK = ".pruning.mask"  # how those of masks end
 OWN_ARRAYS = "arrays"  # what a config calls data that were handed over in Python
+LOG_BYTES = 1 << 28  # of rows that may wait for a checkpoint
 PROBE = 100  # samples of the probe batch
 
 
@@ -146,6 +147,7 @@ class Session:
             self.relink,
             commit,
             self.stopping,
+            lambda: self.folder is not None and self.folder.log.waiting > LOG_BYTES,
             (recorder, *self.listeners, *more),
             self.progress,
             look_every,
@@ -412,7 +414,8 @@ def start(session: Session, out: str | Path | None) -> None:
     session.check_pruning()
     if session.config.initial is not None:
         take_weights(session.network, session.config.initial)
-    session.relink(session.phases[0])
+    for phase in reversed(session.phases):  # down to the first; what is wrong with a later one is said now
+        session.relink(phase)
     session.folder = RunFolder.create(
         Path(out) if out else free_folder(session.config, session.dataset.name),
         config.dump(session.config),

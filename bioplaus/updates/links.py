@@ -19,7 +19,11 @@ from bioplaus.parts import State
 
 
 class Sign:
-    """Batch Manhattan: keep only the direction of the accumulated gradient, weight by weight; sign(0) = 0."""
+    """Batch Manhattan: keep only the direction of the accumulated gradient, weight by weight; sign(0) = 0.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?, section Batch
+    Manhattan.
+    """
 
     def init(self, xp: Backend, W: Array) -> State:
         """Remembers nothing."""
@@ -32,7 +36,10 @@ class Sign:
 
 @dataclass(frozen=True)
 class Decay:
-    """d + decay * W, on weights only: biases and gains do not decay."""
+    """d + decay * W, on weights only: biases and gains do not decay.
+
+    Source: Krogh & Hertz (1992), A simple weight decay can improve generalization.
+    """
 
     decay: float
 
@@ -55,7 +62,10 @@ class Decay:
 
 @dataclass(frozen=True)
 class Momentum:
-    """tau <- d + momentum * tau."""
+    """tau <- d + momentum * tau.
+
+    Source: Polyak (1964), Some methods of speeding up the convergence of iteration methods.
+    """
 
     momentum: float
     sums_in: ClassVar[str] = "tau"
@@ -74,7 +84,11 @@ class Momentum:
 
 @dataclass(frozen=True)
 class SignedMomentum:
-    """tau <- sign(d + momentum * tau): what is remembered is the sign (Batch Manhattan, setting 2)."""
+    """tau <- sign(d + momentum * tau): what is remembered is the sign (Batch Manhattan, setting 2).
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?, section Batch
+    Manhattan, setting 2.
+    """
 
     momentum: float
 
@@ -152,7 +166,10 @@ class AdaptiveMoments:
 
 @dataclass(frozen=True)
 class Rate:
-    """W <- W - rate * d: ends every chain; the schedule's factor multiplies it."""
+    """W <- W - rate * d: ends every chain; the schedule's factor multiplies it.
+
+    Source: Robbins & Monro (1951), A stochastic approximation method.
+    """
 
     rate: float
 

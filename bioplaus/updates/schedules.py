@@ -13,7 +13,10 @@ Unit = Literal["epochs", "updates"]
 
 @dataclass(frozen=True)
 class Constant:
-    """Factor 1 throughout."""
+    """Factor 1 throughout.
+
+    Source: Robbins & Monro (1951), A stochastic approximation method, with steps that stay.
+    """
 
     by: Unit = "epochs"
 
@@ -24,7 +27,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class Steps:
-    """After each number of epochs (or updates) in ``after`` the rate is multiplied by ``factor``."""
+    """After each number of epochs (or updates) in ``after`` the rate is multiplied by ``factor``.
+
+    Source: Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?: ten times less
+    after 50 and after 60 epochs.
+    """
 
     after: list[int]
     factor: float = 0.1
@@ -42,7 +49,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Exponential:
-    """The rate is multiplied by ``factor`` after every epoch (or update)."""
+    """The rate is multiplied by ``factor`` after every epoch (or update).
+
+    Source: NINAI report (2017), Table 15.
+    """
 
     factor: float
     by: Unit = "epochs"
@@ -57,7 +67,10 @@ class Exponential:
 
 @dataclass(frozen=True)
 class LogSpaced:
-    """Evenly spaced on a logarithmic scale: factor 1 in the first epoch (or update), ``end`` in the last."""
+    """Evenly spaced on a logarithmic scale: factor 1 in the first epoch (or update), ``end`` in the last.
+
+    Source: Liao (2017), ch. 3: its rates on ImageNet.
+    """
 
     end: float
     by: Unit = "epochs"

@@ -1,7 +1,8 @@
 """A run that is killed, stopped or finds the disk full, and goes on, ends to the bit like one that never was.
 
 The training is small but has everything that could forget its place: redrawn feedback, dropout, momentum, dW that
-waits over the end of an epoch, a phase that ends with fewer batches and changes the update, a schedule, a validation split, and a full log.
+waits over the end of an epoch, a phase that ends with fewer batches and changes the update, a schedule, a validation
+split, and a full log.
 """
 
 from __future__ import annotations

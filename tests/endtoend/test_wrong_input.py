@@ -95,6 +95,10 @@ def written(home: Path) -> None:
             [*RUN, "--set", "training.phases=[{epochs: 1, samples_per_batch: 9000}]"],
             "training.phases.0.samples_per_batch: 9000 given, the training set has 1438 samples",
         ),
+        (
+            [*RUN[:3], "digits", "--epochs", "2", "--set", "training.phases=[{epochs: 1}, {update: {rte: 1}}]"],
+            "'bm1' has no parameter 'rte'; did you mean 'rate'?",
+        ),
         ([*RUN, "--epocs", "3"], "No such option '--epocs'"),
         ([*RUN, "--threads", "zero"], "'zero' is not a valid integer"),
         ([*RUN[:-2], "--backend", "nunpy"], "no backend named 'nunpy'; did you mean 'numpy'? Known: cupy, numpy, to"),

@@ -159,16 +159,18 @@ def test_signed_maps_are_s_times_maxpool_of_relu_of_s_n(engine, on):
 
 def test_signed_inference_learns_down_the_slope(engine):
     """Signs and switches are constants: central differences of the loss in random directions."""
-    losses = {"cross_entropy": {}, "reconstruction": {"weight": 0.5}, "nonnegativity": {}}
+    inner = {"recipe": "sample_clustering", "layer": "c1", "centres": 2, "weight": 0.3, "memory": 1 - 1e-12}
+    losses = {"cross_entropy": {}, "reconstruction": {"weight": 0.5}, "nonnegativity": {}, "inner": inner}
     net = built(order={"signed": True}, losses=losses)
     filled(net, 7, signed=("c1", "c2", "out"))
     rng = np.random.default_rng(8)
     batch = engine.batch(net, rng.standard_normal((6, *IMAGE)), rng.integers(0, 3, 6))
+    net.begin_epoch(batch, 0)
     net.accumulate(batch)
 
     def score():
         with net.xp.scope():
-            at = At(batch=0)
+            at = At(batch=0, track=False)
             return float(net.loss.total(net._scores(net._up(batch, at)[0], batch, at)[0]))
 
     for parameter in net.parameters():
@@ -180,6 +182,20 @@ def test_signed_inference_learns_down_the_slope(engine):
         below = score()
         parameter.W += step
         assert slope == pytest.approx((above - below) / 2, rel=1e-5, abs=1e-12), parameter.name
+
+
+def test_the_first_of_two_ways_up_leaves_no_trace(engine, monkeypatch):
+    net = built(order={"signed": True})
+    filled(net, 7)
+    tracked, true = [], type(net.pass_.root).forward
+
+    def forward(root, x, at):
+        tracked.append(at.track)
+        return true(root, x, at)
+
+    monkeypatch.setattr(type(net.pass_.root), "forward", forward)
+    net.accumulate(engine.batch(net, np.ones((2, *IMAGE)), np.array([0, 1])))
+    assert tracked == [False, True]
 
 
 # -- what a network can show -----------------------------------------------------------------
@@ -198,6 +214,9 @@ def test_along_active_paths_every_layer_adds_up_to_the_output(engine, on):
             assert path.activity.shape == path.template.shape == path.rendered.shape
             assert path.contribution.sum() == pytest.approx(found.output[index].max(), rel=1e-12)
             np.testing.assert_array_equal(path.active, (path.activity != 0) & (path.rendered != 0))
+            on_path = path.rendered != 0
+            np.testing.assert_array_equal(path.rendered, np.where(on_path, path.template, 0.0))
+            assert path.layer == "out" or (path.template != 0).sum() > on_path.sum()
         assert (images[index] * found.reconstruction[index]).sum() == pytest.approx(
             found.output[index].max(), rel=1e-12
         )

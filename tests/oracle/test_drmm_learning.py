@@ -442,6 +442,9 @@ def test_what_is_half_gathered_survives_a_checkpoint(engine, recipe, on):
         one.accumulate(batch)
         if one.pending == 2:
             one.update()
+    two.accumulate(batches[0])  # a network that has settled before
+    two.accumulate(batches[1])
+    two.update()
     two.load(engine.state(one), one.counters)
     for net in (one, two):
         net.accumulate(batches[3])

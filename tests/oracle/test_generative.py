@@ -13,7 +13,7 @@ from bioplaus.parts import TEST, At
 from bioplaus.units import Node, walk
 
 on_each = pytest.mark.parametrize("on", ["numpy", "torch"])
-N, CLASSES = 6, 3
+N, CLASSES, LABELLED = 6, 3, 2
 
 DRMM = [
     {"c1": {"conv": 4, "kernel": 3, "pad": "full"}},
@@ -94,8 +94,7 @@ def drawn(engine, net, labelled=True, seed=0):
     engine.shake(net)
     x, y = rng.standard_normal((N, *net.pass_.input)), np.array([0, 2, 1, 0, 0, 0])
     batch = engine.batch(net, x, y)
-    mask = net.xp.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
-    return replace(batch, labelled=mask if labelled else None), x, y
+    return replace(batch, labelled=LABELLED if labelled else None), x, y
 
 
 class Model:
@@ -175,25 +174,29 @@ class Model:
         return self.F.pad(z, (0, shape[3] - z.shape[3], 0, shape[2] - z.shape[2]), mode="replicate")
 
 
-def restated(plain, engine, net, layers, x, y, *, normed, labelled, choice=None):
-    """({term: mean over its samples}, signals, leaf arrays)."""
+def restated(plain, engine, net, layers, x, y, *, normed, labelled):
+    """({term: mean over its samples}, signals, leaf arrays); the labelled and the unlabelled samples apart."""
     torch = plain.torch
     arrays = {name: torch.tensor(value, requires_grad=True) for name, value in engine.W(net).items()}
-    model, x = Model(torch, arrays, normed), torch.tensor(x)
-    output, steps = model.up([e if e != {"out": {"dense": "classes"}} else {"out": {"dense": 3}} for e in layers], x)
-    chosen = output.argmax(-1) if choice is None else choice(torch, output)
-    templates = {}
-    image = model.down(steps, torch.nn.functional.one_hot(chosen, CLASSES).to(x.dtype), templates)
-    log_q = torch.log_softmax(output, -1)
-    some = slice(0, 3) if labelled else slice(None)
-    n = torch.arange(N)[some]
-    terms = {
-        "cross_entropy": -log_q[n, torch.tensor(y)[some]].mean(),
-        "reconstruction": ((x - image) ** 2).mean(),
-        "kl": -(log_q.exp() * (log_q + np.log(CLASSES))).sum(-1).mean(),
-        "nonnegativity": sum((torch.clamp(-t, min=0) ** 2).mean() for t in templates.values()),
-    }
-    return terms, {"output": output, "reconstruction": image, **templates}, arrays
+    layers = [e if e != {"out": {"dense": "classes"}} else {"out": {"dense": CLASSES}} for e in layers]
+    terms, parts = {}, []
+    for part in (slice(0, LABELLED), slice(LABELLED, N)) if labelled else (slice(0, N),):
+        model, images, templates = Model(torch, arrays, normed), torch.tensor(x[part]), {}
+        output, steps = model.up(layers, images)
+        one_hot = torch.nn.functional.one_hot(output.argmax(-1), CLASSES).to(images.dtype)
+        image = model.down(steps, one_hot, templates)
+        log_q = torch.log_softmax(output, -1)
+        found = {
+            "reconstruction": ((images - image) ** 2).mean(),
+            "kl": -(log_q.exp() * (log_q + np.log(CLASSES))).sum(-1).mean(),
+            "nonnegativity": sum((torch.clamp(-t, min=0) ** 2).mean() for t in templates.values()),
+        }
+        for name, mean in found.items():
+            terms[name] = terms.get(name, 0.0) + mean * (len(images) / N)
+        if part.start == 0:
+            terms["cross_entropy"] = -log_q[torch.arange(len(images)), torch.tensor(y)[part]].mean()
+        parts.append({"output": output, "reconstruction": image, **templates})
+    return terms, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, arrays
 
 
 @pytest.mark.parametrize("labelled", [True, False], ids=["halves", "all"])
@@ -209,7 +212,7 @@ def test_every_term_and_every_gradient_is_autograds(engine, plain, named, norm, 
     value, wrong = net.accumulate(batch)
     assert float(value) / N == pytest.approx(whole.item(), rel=1e-11)
     missed = signals["output"].detach().numpy().argmax(1) != y
-    assert float(wrong) == pytest.approx(N * (missed[:3] if labelled else missed).mean())
+    assert float(wrong) == pytest.approx(N * (missed[:LABELLED] if labelled else missed).mean())
     for name, term in terms.items():
         assert float(net.terms[name]) / N == pytest.approx(term.item(), rel=1e-11), name
         assert abs(term.item()) > 1e-3, name  # nothing vanishes by accident
@@ -249,6 +252,26 @@ def test_the_second_batch_of_an_update_adds_to_the_first_and_the_next_update_beg
     for name, dW in engine.dW(net).items():
         np.testing.assert_allclose(dW, 2.9 * once[name], rtol=1e-10, atol=1e-13, err_msg=name)
         np.testing.assert_array_equal(engine.W(net)[name], W[name])
+
+
+@pytest.mark.parametrize(
+    "losses", [{"cross_entropy": {}, "kl": {}}, {"cross_entropy": {}, "reconstruction": {}}], ids=str
+)
+@on_each
+def test_a_step_at_once_is_accumulating_and_updating(engine, losses, on):
+    """Where a layer learns twice from a batch, from two halves or on two ways, nothing may go straight into W."""
+    for labels in (True, False):
+        plain = {"norm": "none", "update": [{"rate": 0.1}]}
+        one, two = (built("odd", on, losses=losses, labels=labels, defaults=plain) for _ in range(2))
+        assert all(node.is_plain for node in one.nodes)
+        for net in (one, two):
+            batch, _, _ = drawn(engine, net, labels)
+        for _ in range(2):
+            one.step(batch)
+            two.accumulate(batch)
+            two.update()
+        for name, W in engine.W(one).items():
+            np.testing.assert_allclose(W, engine.W(two)[name], rtol=1e-12, atol=1e-14, err_msg=name)
 
 
 @on_each
@@ -346,10 +369,10 @@ def test_with_all_switches_open_a_rendering_is_plain_transposed_convolutions(eng
 @on_each
 def test_templates_have_their_layers_shape_and_are_not_masked(engine, plain, named, on):
     net = built(named, on)
-    batch, x, y = drawn(engine, net)
+    batch, x, y = drawn(engine, net, False)
     with net.xp.scope():
         signals, _ = net._up(batch, At())
-    _, expected, _ = restated(plain, engine, net, NETS[named][0], x, y, normed=True, labelled=True)
+    _, expected, _ = restated(plain, engine, net, NETS[named][0], x, y, normed=True, labelled=False)
     names = {f"{node.name}.template" for node in net.nodes}
     assert names <= set(signals) <= net.pass_.provides
     for node in net.nodes:
@@ -390,14 +413,30 @@ def test_dropout_hides_inputs_going_up_and_nothing_going_down(engine, plain, on)
 
 # -- which class is rendered -----------------------------------------------------------------
 @on_each
-def test_labels_are_rendered_where_there_are_any(engine, on):
+def test_labels_are_rendered_where_there_are_any(engine, on, monkeypatch):
     net = built("drmm", on, order={"topdown_class": "label"})
     batch, _, y = drawn(engine, net)
-    output = net.xp.array(np.eye(3)[[1, 1, 1, 1, 2, 2]])
-    assert net.xp.host(net.pass_.chosen(output, batch, At())).tolist() == [0, 2, 1, 1, 2, 2]
-    every = replace(batch, labelled=None)
-    assert net.xp.host(net.pass_.chosen(output, every, At())).tolist() == y.tolist()
-    assert net.xp.host(net.pass_.chosen(output, every, TEST)).tolist() == [1, 1, 1, 1, 2, 2]
+    rendered, true = [], type(net.pass_.root).render
+
+    def render(root, z, *more):
+        rendered.append(net.xp.host(z).argmax(1).tolist())
+        return true(root, z, *more)
+
+    monkeypatch.setattr(type(net.pass_.root), "render", render)
+    net.accumulate(batch)
+    assert rendered[0] == y[:LABELLED].tolist()
+    with net.xp.scope():
+        output = net.pass_.forward(replace(batch, x=batch.x[LABELLED:], labelled=0), At(visit=1, track=False))[0][
+            "output"
+        ]
+    assert rendered[1] == net.xp.host(output).argmax(1).tolist()
+    rendered.clear()
+    whole = replace(batch, labelled=None)
+    net.accumulate(whole)
+    assert rendered == [y.tolist()]
+    rendered.clear()
+    net.evaluate(whole)
+    assert rendered == [net.xp.host(net.predict(batch.x)).argmax(1).tolist()]
 
 
 @on_each
@@ -433,7 +472,7 @@ def test_nothing_is_rendered_that_nobody_looks_at(engine, on, monkeypatch):
             return true(self, *given)
 
         monkeypatch.setattr(type(root), "render", render)
-        net.accumulate(batch)
+        net.accumulate(replace(batch, labelled=None))
         assert sum(counted) == trains
         net.evaluate(batch)
         assert sum(counted) == trains + tests

@@ -53,6 +53,16 @@ def test_weights_follow_the_distribution_named(engine, layer, kind):
 @pytest.mark.parametrize("init", [{"normal": 0.1, "uniform": 0.1}, {}, {"normal": 0.0}, {"he": 1.0}, 0.1])
 def test_anything_else_is_refused_in_one_line(engine, init):
     with pytest.raises(
-        ConfigError, match=r"layers.0.a.init: given .*, wanted \{normal: deviation\}, \{truncated_normal:"
+        ConfigError, match=r"layers.0.a.init: given .*, wanted xavier, \{normal: deviation\}, \{truncated"
     ):
         started(engine, "dense", init)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_xavier_looks_both_ways(engine, layer):
+    """Uniform up to sqrt(6 / (fan_in + fan_out)); of what a kernel sees, and of what sees it."""
+    fans = {"dense": (80, 90), "conv": (150, 1500), "conv_transposed": (150, 1500), "embedding": (1, 90)}
+    for name, W in started(engine, layer, "xavier").items():
+        fan_in, fan_out = fans.get(layer, W.shape)
+        largest = np.sqrt(6 / (fan_in + fan_out))
+        assert 0.98 * largest < abs(W).max() <= largest, name

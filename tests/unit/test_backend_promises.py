@@ -53,6 +53,20 @@ def test_raw_arrays_keep_their_dtype_and_become_floats_when_asked(backends, rng)
     np.testing.assert_array_equal(xp.host(xp.one_hot(xp.raw(several), 4)), np.eye(4, dtype="float32")[several])
 
 
+@pytest.mark.parametrize("shape", [(7,), (3, 4), (4, 3, 2, 5), (1, 1, 3, 3)])
+def test_inner_product_and_unlike_signs(backends, shape, rng):
+    """Also where the two lie differently in memory, and where there are zeros."""
+    xp = backends(dtype="float64")
+    a, b = (rng.integers(-1, 2, shape) * rng.uniform(1.0, 2.0, shape) for _ in range(2))
+    pairs = [(xp.array(a), xp.array(b))]
+    if len(shape) == 2:
+        pairs.append((xp.array(a), xp.array(b.T.copy()).T))
+    for A, B in pairs:
+        with xp.scope():
+            assert float(xp.inner(A, B)) == pytest.approx((a * b).sum(), rel=1e-12)
+            assert int(xp.unlike_signs(A, B)) == (np.sign(a) != np.sign(b)).sum() > 0
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_method_leaves_the_dtype(backends, dtype, rng):
     """No step in float64 where float32 was asked for, whatever kind of number a rate is."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bioplaus import cli, registry
+from bioplaus import cli, config, registry
 from bioplaus.backend.numpy import NumPy
 from bioplaus.cli import VERBS, main
 from bioplaus.errors import NonFinite, PartError, RunError, Stopped
@@ -222,6 +223,25 @@ def test_show_of_something_unknown(bioplaus, args, message):
 
 
 # -- check -----------------------------------------------------------------------------------
+SHIPPED = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [each for each in SHIPPED if registry.reference(*each).startswith("bioplaus.")]
+)
+def test_every_shipped_part_names_its_source(bioplaus, kind, name):
+    (part,) = json.loads(bioplaus("show", kind, name, "--json")[1])
+    assert part["source"], f"{part['code']}: no paragraph `Source: ...` in its docstring"
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in ("rule", "network") for n in config.shipped(k)])
+def test_every_shipped_file_names_its_source(bioplaus, kind, name):
+    """A name and a year, in the comments it begins with."""
+    (file,) = json.loads(bioplaus("show", kind, name, "--json")[1])
+    head = file["yaml"].partition(f"\n{kind}:")[0]
+    assert re.search(r"[A-Z]\w+.*\b(19|20)\d\d\b", head), f"{file['path']}: no paper in its first comments"
+
+
 def test_check_runs_the_contract(bioplaus):
     code, out, _ = bioplaus("check", "channel", "usf")
     assert code == 0

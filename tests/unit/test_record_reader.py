@@ -102,10 +102,12 @@ def test_xarray_opens_every_table(folder: RunFolder) -> None:
         with xarray.open_dataset(folder.path / "log.h5", group=table, engine="h5netcdf") as found:
             ours = run.to_xarray(table)
             assert set(found.data_vars) == set(ours.data_vars)
+            assert set(found.coords) == set(ours.coords) == set(ours.dims)
             for name in ours.variables:
                 assert found[name].dims == ours[name].dims
                 np.testing.assert_array_equal(found[name].values, ours[name].values)
                 assert found[name].attrs["units"] == ours[name].attrs["units"]
+                assert found[name].attrs["long_name"] == ours[name].attrs["long_name"]
     np.testing.assert_array_equal(run.to_xarray("layers/b1.fc/norm")["mean"].sel(step=2), [2, 2])
 
 
@@ -142,6 +144,8 @@ def test_describe_is_json_with_first_and_last_values(folder: RunFolder) -> None:
     short = describe(run, "layers/b1.fc/weights/W")["tables"]["layers/b1.fc/weights"]["columns"]
     assert list(short) == ["W"]
     assert short["W"]["last"] == {"min": 3.0, "mean": 5.5, "max": 8.0}
+    for path in ("b1.fc", "b1.fc/weights", "b1.fc/weights/W"):
+        assert describe(run, path)["tables"] == describe(run, f"layers/{path}")["tables"]
     assert list(describe(run, "layers/b1.fc")["tables"]) == [n for n in run.tables if n.startswith("layers/")]
 
 
