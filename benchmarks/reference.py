@@ -99,9 +99,9 @@ def _norm2d(filters: int, norm: str | None) -> list[nn.Module]:
 
 
 class CharGru(nn.Module):
-    """A GRU of 100 units on one-hot symbols with a norm on every product, gate by gate as its equations are written.
+    """A GRU of 100 units on one-hot symbols with a norm on every product, gate by gate as in its equations.
 
-    A loop over time: PyTorch's own GRU has no place for a norm. ``weight_x`` holds the gates r, z and c one after another.
+    A loop over time: PyTorch's own GRU has no place for a norm. ``weight_x`` holds the gates r, z, c one after another.
     """
 
     def __init__(self, norm: str | None, symbols: int = 65, units: int = 100, steps: int = 100) -> None:
@@ -192,8 +192,9 @@ class GateLayerNorm(nn.BatchNorm1d):
 
 
 class Streaming(nn.BatchNorm1d):
-    """Streaming normalization (Liao, Kawaguchi & Poggio 2016): one store for all steps, p = 2, setting A, alpha and kappa
-    (0.7, 0.3), beta (0.7, 0, 0.3); an autograd function replaces the error at the statistics.
+    """Streaming normalization (Liao, Kawaguchi & Poggio 2016): one store for all steps, p = 2, setting A,
+
+    alpha and kappa (0.7, 0.3), beta (0.7, 0, 0.3); an autograd function replaces the error at the statistics.
     """
 
     def __init__(self, gates: int, units: int, steps: int) -> None:

@@ -349,7 +349,7 @@ class CellUnit:
             node.back(dn, local, top, learn)
         if self.x_norm is not None:
             da = self.x_norm.back(da, visits, top, learn)
-        return self.x.back(da, seen, top, learn)  # type: ignore[no-any-return]
+        return self.x.back(da, seen, top, learn)
 
     def through_time(self, dy: Array, caches: list[Any], top: Array, learn: Learn) -> tuple[Array, list[Array]]:
         """(error at what came from the input, errors at the products), all steps; frees the caches."""

@@ -104,7 +104,10 @@ class _AtEpochs:
 
 @dataclass(frozen=True)
 class Prune(_AtEpochs):
-    """A share of those that are left goes, the least used: ``share`` at each of the epochs ``at``."""
+    """A share of those that are left goes, the least used: ``share`` at each of the epochs ``at``.
+
+    Source: NINAI report (2017), use-it-or-lose-it pruning.
+    """
 
     share: Amount = 0.5
 
@@ -124,7 +127,10 @@ class Prune(_AtEpochs):
 
 @dataclass(frozen=True)
 class Keep(_AtEpochs):
-    """A share of all there ever were stays, the most used: ``share`` at each of the epochs ``at``."""
+    """A share of all there ever were stays, the most used: ``share`` at each of the epochs ``at``.
+
+    Source: NINAI report (2017), tables 16 and 17, which state what is left of each layer.
+    """
 
     share: Amount = 0.5
 

@@ -42,7 +42,7 @@ class Recorder(Listener):
         self.xp: Backend | None = None  # of the network listened to
         self.waiting: list[tuple[str, dict[str, Any]]] = []
         self.before: dict[str, tuple[Array, Array]] = {}
-        self.new: dict[str, Array] = {}  # of a dW that is its own running sum: first what is old of it, then what is new
+        self.new: dict[str, Array] = {}  # of a dW that is a running sum: first what is old of it, then what is new
         self.spare: dict[tuple[str, str], Array] = {}  # arrays to write into, kept from update to update
 
     def flush(self, xp: Backend) -> None:

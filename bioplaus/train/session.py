@@ -20,7 +20,17 @@ from bioplaus.backend.streams import Stream
 from bioplaus.data import Dataset, Preprocess
 from bioplaus.data.augment import Transform, transforms
 from bioplaus.data.labels import Labels, drawn
-from bioplaus.errors import ConfigError, DataError, NonFinite, RunError, RunFailed, ShapeError, Stopped, UserError
+from bioplaus.errors import (
+    ConfigError,
+    DataError,
+    NonFinite,
+    PartError,
+    RunError,
+    RunFailed,
+    ShapeError,
+    Stopped,
+    UserError,
+)
 from bioplaus.network import Network
 from bioplaus.record import RunFolder, checkpoint, open_run
 from bioplaus.train.feed import Feed, TextFeed
@@ -323,8 +333,14 @@ def _labels(settings: config.Config, dataset: Dataset) -> Labels | None:
 
 def _losses(settings: config.Config) -> list[Any]:
     """The classes of the losses that will be scored."""
-    recipes = [spec.get("recipe", name) for name, spec in settings.losses.items()] or [settings.network.loss["recipe"]]
-    return [registry.get("loss", recipe, allow_code=True) for recipe in recipes]
+    named = {f"losses.{name}": spec.get("recipe", name) for name, spec in settings.losses.items()}
+    classes = []
+    for key, recipe in (named or {"network.loss": settings.network.loss["recipe"]}).items():
+        try:
+            classes.append(registry.get("loss", recipe, allow_code=True))
+        except PartError as error:
+            raise PartError(f"{config.where(settings, key)}: {error}") from error
+    return classes
 
 
 def _fits(settings: config.Config, network: Network, dataset: Dataset) -> None:

@@ -179,8 +179,8 @@ def test_other_weights_may_be_started_from_whatever_the_losses(program):
             "rule.yaml:6: losses.con-v1: 'con-v1' is no name of a term; wanted letters, digits and _",
         ),
         (
-            ("cross_entropy: {recipe: softmax_cross_entropy}", "cross_entropy: {weight: 2}"),
-            "rule.yaml:5: losses.cross_entropy: no loss named 'cross_entropy'",
+            ("cross_entropy: {recipe: softmax_cross_entropy}", "entropy: {weight: 2}"),
+            "rule.yaml:5: losses.entropy: no loss named 'entropy'",
         ),
         (
             ("augment: [mirror,", "augment: [miror,"),

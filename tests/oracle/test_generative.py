@@ -254,6 +254,23 @@ def test_the_second_batch_of_an_update_adds_to_the_first_and_the_next_update_beg
         np.testing.assert_array_equal(engine.W(net)[name], W[name])
 
 
+@pytest.mark.parametrize("half", ["labelled", "unlabelled"])
+@pytest.mark.parametrize("term", ["kl", "reconstruction", "nonnegativity"])
+@on_each
+def test_a_term_on_one_half_is_the_mean_over_it(engine, term, half, on):
+    """Value and gradients are those of a batch of that half alone."""
+    net, alone = (built("odd", on, losses={term: given}, labels=given != {}) for given in ({"on": half}, {}))
+    batch, _, _ = drawn(engine, net)
+    part = slice(LABELLED) if half == "labelled" else slice(LABELLED, N)
+    engine.shake(alone)
+    value, _ = net.accumulate(batch)
+    only = replace(batch, x=batch.x[part], y=batch.y[part], labelled=None)
+    expected, _ = alone.accumulate(only)
+    assert float(value) / N == pytest.approx(float(expected) / len(only.x), rel=1e-12)
+    for name, dW in engine.dW(alone).items():
+        np.testing.assert_allclose(engine.dW(net)[name], dW, rtol=1e-10, atol=1e-13, err_msg=name)
+
+
 @pytest.mark.parametrize(
     "losses", [{"cross_entropy": {}, "kl": {}}, {"cross_entropy": {}, "reconstruction": {}}], ids=str
 )
@@ -409,6 +426,24 @@ def test_dropout_hides_inputs_going_up_and_nothing_going_down(engine, plain, on)
     np.testing.assert_allclose(net.xp.host(signals["output"]), output, rtol=1e-12)
     expected = (W["out.W"].T[output.argmax(-1)] * (hidden > 0)) @ W["h.W"].T
     np.testing.assert_allclose(net.xp.host(signals["reconstruction"]), expected, rtol=1e-12)
+
+
+@on_each
+def test_neurons_that_do_not_exist_render_nothing(engine, on):
+    """Pruned units have no part in what goes up or down: their weights learn nothing on either way."""
+    net = built("drmm", on, norm="none", labels=False, losses={"reconstruction": {}, "kl": {}, "nonnegativity": {}})
+    batch, _, _ = drawn(engine, net, False)
+    tap = next(tap for tap in net.taps if tap.node.name == "c2")
+    tap.mask = net.xp.zeros((1, *tap.node.map.output)) + 1.0
+    tap.mask[:, 1] = 0.0
+    net.accumulate(batch)
+    dW = engine.dW(net)["c2.W"]
+    assert not dW[1].any() and all(np.abs(dW[k]).max() > 0 for k in (0, 2, 3, 4))
+    found = net.xp.host(net._up(batch, At(track=False))[0]["reconstruction"])
+    tap.node.W[1] += 1.0
+    np.testing.assert_array_equal(net.xp.host(net._up(batch, At(track=False))[0]["reconstruction"]), found)
+    tap.mask = None
+    assert (net.xp.host(net._up(batch, At(track=False))[0]["reconstruction"]) != found).any()
 
 
 # -- which class is rendered -----------------------------------------------------------------

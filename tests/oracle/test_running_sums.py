@@ -91,4 +91,10 @@ def test_the_log_tells_dW_from_what_the_momentum_holds(tmp_path):
         for table, column in (("update", "dW_norm"), ("weights", "dW"), ("feedback", "angle_to_gradient")):
             wanted, found = (np.asarray(getattr(getattr(run, table), column)) for run in (one, other))
             assert np.isfinite(wanted).any()
-            np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-8, err_msg=f"{name} {table} {column}")
+            np.testing.assert_allclose(
+                found,
+                wanted,
+                rtol=1e-8,
+                atol=1e-4 if column.startswith("angle") else 1e-8,
+                err_msg=f"{name} {table} {column}",
+            )

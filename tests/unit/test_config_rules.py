@@ -101,11 +101,31 @@ CHARACTERS = {  # Liao (2017), figures 4-11 and 4-12: norm, samples per batch, b
         2,
     ),
 }
+# NINAI report, Table 1: the losses of each row; by the Hebbian rule and by EM the reconstruction is only logged.
+DRMM = {
+    "drmm_sup": ["cross_entropy"],
+    "drmm_mpc": ["cross_entropy", "reconstruction"],
+    "drmm_mpc_nn": ["cross_entropy", "reconstruction", "nonnegativity"],
+    "drmm_vi": ["cross_entropy", "reconstruction", "kl"],
+    "drmm_vi_nn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
+    "drmm_hebb": ["cross_entropy", "reconstruction"],
+    "drmm_em": ["cross_entropy", "reconstruction"],
+}
 CONVOLUTIONS, PER_EPOCH = ["conv1", "conv2", "conv3"], 500  # updates in 50,000 images
 
 
 def test_every_shipped_rule_is_accounted_for():
-    assert set(config.shipped("rule")) == {*COLUMNS, *TABLE10, *CLUSTERING, *PRUNING, *TABLE11, *CHARACTERS, "oja"}
+    told = {*COLUMNS, *TABLE10, *CLUSTERING, *PRUNING, *TABLE11, *CHARACTERS, *DRMM, "oja"}
+    assert set(config.shipped("rule")) == told
+
+
+@pytest.mark.parametrize("rule", DRMM)
+def test_shipped_rules_are_the_rows_of_table_1(rule):
+    loaded = config.load(rule, network="drmm5")
+    assert list(loaded.losses) == DRMM[rule]
+    assert (loaded.data.labels, loaded.data.balanced, loaded.data.labelled_share) == (100, True, 0.5)
+    sign = {"kl": -1} if "kl" in DRMM[rule] else {}
+    assert {name: spec["sign"] for name, spec in loaded.losses.items() if "sign" in spec} == sign
 
 
 @pytest.mark.parametrize("rule", TABLE10)

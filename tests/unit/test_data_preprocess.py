@@ -112,3 +112,11 @@ def test_wrong_recipes_and_data_are_one_line(data):
     floats = RNG.random((4, 1, 2, 2))
     with pytest.raises(DataError, match="whitening wants grey levels in uint8"):
         fit("whiten", load((floats, [0, 1, 0, 1], floats, [0, 1, 0, 1])))
+
+
+def test_unit_is_grey_levels_from_0_to_1(data):
+    same, found = fit("unit", data)
+    assert same is data
+    np.testing.assert_allclose(found.apply(data.test.x), data.test.x / 255.0, rtol=1e-6)
+    with pytest.raises(DataError, match="unit wants grey levels in uint8"):
+        fit("unit", data.change(lambda x: x.astype(np.float32), "as floats"))
