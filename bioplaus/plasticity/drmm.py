@@ -25,7 +25,7 @@ from bioplaus.parts import Local, Map, State
 
 @dataclass(frozen=True)
 class RenderingHebb:
-    """dW = sum u (I - I^), normalized so that under ``reduction: mean`` a rate up to 1 never makes I^ worse.
+    """dW = sum u (I - I^), normalized: under ``reduction: mean`` and without momentum no rate up to 1 makes I^ worse.
 
     The step is 1 / (kh kw mean ||u||^2) of the slope: the trace of the normal matrix bounds its largest eigenvalue.
     ``normalized: false`` leaves it to the rate. ``unit_norm``: activity goes up through filters of length one.
@@ -54,7 +54,7 @@ class RenderingHebb:
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """W <- A^-1 H over all samples since the last update: the derivative-free M-step; with ``sgd`` at rate 1.
+    """W <- A^-1 H over all samples since the last update: the derivative-free M-step; at rate 1, without momentum.
 
     What it wants is W + A^-1 (H - A W), with the Moore-Penrose inverse: a unit that was never on keeps its weights.
     Eigenvalues of A below ``cutoff`` of the largest count as 0. Activity goes up through filters of length one

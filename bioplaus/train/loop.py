@@ -136,6 +136,7 @@ class Trainer:
         network, place = self.network, self.progress.place
         if network.pending < network.batches_per_update:
             network.cut_short()
+        network.settle()
         following = place + network.batches_per_update <= batches or self.ends_early(phase, batches, batches)
         moment = self.moment(batches, learned, last=place == batches or not following)
         for listener in self.listeners:

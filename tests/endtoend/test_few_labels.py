@@ -113,6 +113,15 @@ def test_terms_and_the_error_of_the_labelled_part_are_logged(program):
     assert_same(program.folder / "again", everything(program.folder / "run"))
 
 
+def test_what_the_m_step_wants_is_in_the_log_of_its_own_update(program):
+    rule = RULE.replace("recipe: drmm", "recipe: drmm_em").replace("update: off", "update: 1 update")
+    rule = rule.replace("rate: 0.5", "rate: 0.5, momentum: 0.0")
+    assert program(*command(program.folder, rule, "--epochs", 1)) == (0, "", "")
+    table = open_run(program.folder / "run").table("layers/conv1/update")
+    assert len(table["step"]) == 6 and (table["dW_norm"] > 0).all()
+    np.testing.assert_allclose(table["step_norm"], 0.5 * table["dW_norm"], rtol=1e-4)
+
+
 def test_other_data_are_scored_whatever_labels_they_have(program):
     assert program(*command(program.folder, RULE, "--epochs", 1)) == (0, "", "")
     rng = np.random.default_rng(0)

@@ -432,9 +432,10 @@ def test_nonnegative_weights_are_cut_off_at_zero(engine, recipe, on):
     assert engine.W(net)["c.W"].min() < 0.0 and engine.W(free)["h.W"].min() < 0.0
 
 
+@pytest.mark.parametrize("more", [True, False], ids=["more", "cut short"])
 @pytest.mark.parametrize("recipe", ["drmm", "drmm_em"])
 @on_each
-def test_what_is_half_gathered_survives_a_checkpoint(engine, recipe, on):
+def test_what_is_half_gathered_survives_a_checkpoint(engine, recipe, more, on):
     rule = {"defaults": {"plasticity": recipe}, "training": {"batches_per_update": 2, "reduction": "mean"}}
     one, two = built(on, **rule), built(on, **rule)
     batches = [drawn(engine, one, 8, seed) for seed in range(4)]
@@ -447,7 +448,8 @@ def test_what_is_half_gathered_survives_a_checkpoint(engine, recipe, on):
     two.update()
     two.load(engine.state(one), one.counters)
     for net in (one, two):
-        net.accumulate(batches[3])
+        if more:
+            net.accumulate(batches[3])
         net.update()
     state = engine.state(one)
     assert all(np.array_equal(state[name], value) for name, value in engine.state(two).items())

@@ -429,6 +429,33 @@ def test_dropout_hides_inputs_going_up_and_nothing_going_down(engine, plain, on)
 
 
 @on_each
+def test_the_two_halves_are_visits_of_their_own(engine, on, monkeypatch):
+    """Different inputs are missing in each, and each is normalized by its own statistics."""
+    layers = [{"h": {"dense": 40}}, "norm", "relu", {"dropout": 0.5}, {"out": {"dense": "classes"}}]
+    net = built((layers, (5,)), on, losses={"kl": {}})
+    batch, x, _ = drawn(engine, net)
+    batch = replace(batch, x=net.xp.array(np.tile(x[:1], (N, 1)) + 1e-3 * x), labelled=N // 2)
+    masks, true = [], net.pass_.root.units[4]
+    assert hasattr(true, "p")
+    forward = type(true).forward
+
+    def spied(unit, y, at):
+        out, mask = forward(unit, y, at)
+        masks.append((net.xp.host(y), net.xp.host(mask)))
+        return out, mask
+
+    monkeypatch.setattr(type(true), "forward", spied)
+    net.accumulate(batch)
+    (first, one), (second, two) = masks
+    assert (one != two).any()
+    for y, part in ((first, slice(N // 2)), (second, slice(N // 2, N))):
+        n = net.xp.host(batch.x)[part] @ engine.W(net)["h.W"]
+        z = (n - n.mean(0)) / np.sqrt(n.var(0) + 1e-5)
+        gain, bias = (engine.W(net)[f"h.{name}"] for name in ("gain", "bias"))
+        np.testing.assert_allclose(y, np.maximum(z * gain + bias, 0.0), rtol=1e-6, atol=1e-9)
+
+
+@on_each
 def test_neurons_that_do_not_exist_render_nothing(engine, on):
     """Pruned units have no part in what goes up or down: their weights learn nothing on either way."""
     net = built("drmm", on, norm="none", labels=False, losses={"reconstruction": {}, "kl": {}, "nonnegativity": {}})

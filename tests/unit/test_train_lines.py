@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 import bioplaus
-from bioplaus.train.lines import Lines
+from bioplaus.train.lines import Lines, how_it_ended
 
 GIVEN = {"dataset": "digits", "backend": "numpy", "sets": ["training.samples_per_batch=2"]}
 
@@ -45,3 +48,33 @@ def test_python_prints_the_same_lines_unless_told_not_to(tmp_path, capsys, progr
     assert second[0] == "sgd on digits, seed 0, from epoch 2"
     assert [sum(line.startswith("epoch ") for line in lines) for lines in (first, second)] == [1, 1]
     assert first[-1].startswith("look at it with: bioplaus inspect ")
+
+
+@pytest.mark.parametrize(
+    ("last", "best", "seconds", "said"),
+    [
+        (
+            {"test_error": 3.0, "validation_error": 4.0},
+            {"test_error": 2.0, "validation_error": 1.0, "selected_error": 1.0},
+            90.0,
+            "test error: last 3.00 %, best 2.00 % (epoch 2, by validation); 1.5 min",
+        ),
+        (
+            {"test_perplexity": 30.0, "test_error": 50.0},
+            {"test_perplexity": 25.0, "test_error": 55.0, "selected_perplexity": 25.0},
+            59.0,
+            "test perplexity: last 30.00, best 25.00 (epoch 2); 59.0 s",
+        ),
+        (
+            {"test_loss": 0.3},
+            {"test_loss": 0.1234, "selected_loss": 0.1234},
+            7200.0,
+            "test loss: last 0.3000, best 0.1234 (epoch 2); 120.0 min",
+        ),
+    ],
+)
+def test_how_a_run_ended(last, best, seconds, said):
+    summary = {"last": {"epoch": 5, **last}, "best": {"epoch": 2, **best}}
+    took = {"train_seconds": seconds - 9.0, "test_seconds": 9.0}
+    run = SimpleNamespace(summary={**summary, **took}, path=Path("runs", "mine").resolve())
+    assert list(how_it_ended(run)) == [said, "look at it with: bioplaus inspect runs/mine"]
