@@ -854,7 +854,6 @@ class OverTime:
 
     def __post_init__(self) -> None:
         self.step = Stepwise(self.unit)
-        self.errors: Array = None  # handed down; written anew by every batch
         self.by_sample = getattr(self.unit, "by_sample", False)
 
     @property
@@ -900,10 +899,7 @@ class OverTime:
         together = Together(self.xp, learn)
         dx = [self.unit.back(now, cache.pop(), top, together) for now in reversed(list(dy))]
         together.close()
-        if not self.listened:
-            return None
-        self.errors = self.xp.stack(dx[::-1], out=self.errors)
-        return self.errors
+        return self.xp.stack(dx[::-1]) if self.listened else None
 
 
 def can_render(unit: Any) -> bool:

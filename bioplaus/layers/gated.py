@@ -37,12 +37,20 @@ Arrays = tuple[Array, ...]
 # -- one time step ---------------------------------------------------------------------------
 @dataclass
 class Product:
-    """What a source s adds to a, what came from the input: a + Norm(s W), or Norm(a + s W) where ``sums``."""
+    """What a source s adds to a, what came from the input: a + Norm(s W), or Norm(a + s W) where ``sums``.
+
+    ``columns``: of all that came from the input, those it adds to.
+    """
 
     node: Any
+    columns: slice
     norm: Any = None
     sums: bool = False
-    errors: Array = None  # at s W, of all steps; written anew by every batch
+
+    @property
+    def keeps_errors(self) -> bool:
+        """Whether the error at s W is not the error at a."""
+        return self.norm is not None and not self.sums
 
     def forward(self, a: Array, s: Array, at: At) -> tuple[Array, Any]:
         """(the sum, what the way back and a local rule need)."""
@@ -79,17 +87,19 @@ class Formula(Protocol):
     def norms(self) -> tuple[Any, ...]:
         """Of products, then of states; None where there is none."""
 
-    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Any]:
-        """(state, cache); a (N, .) is what came from the input, the cache begins with those of the products."""
+    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Arrays, Any]:
+        """(state, what products beyond the first multiplied, cache); a (N, .) is what came from the input.
 
-    def back(self, dstate: Arrays, cache: Any, da: Array, top: Array, learn: Learn) -> tuple[Arrays, Arrays]:
-        """(error at the state before, error at each product); the error at a is written into da."""
+        The first product is of h; the cache begins with those of the products.
+        """
 
-    def sources(self, cache: Any) -> Arrays:
-        """What products beyond the first, which is of h, multiplied."""
+    def back(
+        self, dstate: Arrays, ends: Arrays, cache: Any, da: Array, top: Array, learn: Learn
+    ) -> tuple[Arrays, Arrays]:
+        """(error at the state before, error at each product); the error at a is written into da. ends: h, then h'."""
 
-    def outputs(self, cache: Any) -> tuple[Arrays, ...]:
-        """Of the input, then of each product: what its columns have become, after norms and nonlinearity."""
+    def outputs(self, h: Array, cache: Any) -> tuple[Arrays, ...]:
+        """Of the input, then of each product: what its columns have become, after norms and nonlinearity. h: after."""
 
 
 @dataclass(frozen=True)
@@ -129,26 +139,22 @@ class RnnStep:
         """See Formula."""
         return (self.h.norm,)
 
-    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Any]:
+    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Arrays, Any]:
         """See Formula."""
         n, visit = self.h.forward(a, state[0], at)
-        h = self.phi.forward(n)
-        return (h,), (visit, h)
+        return (self.phi.forward(n),), (), (visit,)
 
-    def back(self, dstate: Arrays, cache: Any, da: Array, top: Array, learn: Learn) -> tuple[Arrays, Arrays]:
+    def back(
+        self, dstate: Arrays, ends: Arrays, cache: Any, da: Array, top: Array, learn: Learn
+    ) -> tuple[Arrays, Arrays]:
         """See Formula."""
-        visit, h = cache
-        self.phi.back(dstate[0], h, out=da)
-        dh, dn = self.h.back(da, visit, top, learn)
+        self.phi.back(dstate[0], ends[1], out=da)
+        dh, dn = self.h.back(da, cache[0], top, learn)
         return (dh,), (dn,)
 
-    def sources(self, cache: Any) -> Arrays:
+    def outputs(self, h: Array, cache: Any) -> tuple[Arrays, ...]:
         """See Formula."""
-        return ()
-
-    def outputs(self, cache: Any) -> tuple[Arrays, ...]:
-        """See Formula."""
-        return (cache[1],), (cache[1],)
+        return (h,), (h,)
 
 
 @dataclass(frozen=True)
@@ -171,25 +177,26 @@ class GruStep:
         """See Formula."""
         return self.h.norm, self.n.norm
 
-    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Any]:
+    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Arrays, Any]:
         """See Formula."""
         (h,) = state
-        H = h.shape[1]
-        gates, gate_visit = self.h.forward(a[:, : 2 * H], h, at)
+        gates, gate_visit = self.h.forward(a[:, self.h.columns], h, at)
         gates = self.xp.sigmoid(gates)
-        r, z = gates[:, :H], gates[:, H:]
+        r, z = gates[:, : h.shape[1]], gates[:, h.shape[1] :]
         s = h * r
-        c, visit = self.n.forward(a[:, 2 * H :], s, at)
+        c, visit = self.n.forward(a[:, self.n.columns], s, at)
         c = self.phi.forward(c)
         rise = c - h
-        return (h + z * rise,), (gate_visit, visit, gates, h, s, c, rise)
+        return (h + z * rise,), (s,), (gate_visit, visit, gates, c, rise)
 
-    def back(self, dstate: Arrays, cache: Any, da: Array, top: Array, learn: Learn) -> tuple[Arrays, Arrays]:
+    def back(
+        self, dstate: Arrays, ends: Arrays, cache: Any, da: Array, top: Array, learn: Learn
+    ) -> tuple[Arrays, Arrays]:
         """See Formula."""
-        gate_visit, visit, gates, h, _, c, rise = cache
-        (dh,), multiply, H = dstate, self.xp.multiply, h.shape[1]
+        gate_visit, visit, gates, c, rise = cache
+        (dh,), (h, _), multiply, H = dstate, ends, self.xp.multiply, c.shape[1]
         r, z = gates[:, :H], gates[:, H:]
-        dgates, dcandidate = da[:, : 2 * H], da[:, 2 * H :]
+        dgates, dcandidate = da[:, self.h.columns], da[:, self.n.columns]
         dc = dh * z
         before = dh - dc
         self.phi.back(dc, c, out=dcandidate)
@@ -202,13 +209,9 @@ class GruStep:
         before += dh_gates
         return (before,), (dgate, dn)
 
-    def sources(self, cache: Any) -> Arrays:
+    def outputs(self, h: Array, cache: Any) -> tuple[Arrays, ...]:
         """See Formula."""
-        return (cache[4],)
-
-    def outputs(self, cache: Any) -> tuple[Arrays, ...]:
-        """See Formula."""
-        gates, c = cache[2], cache[5]
+        gates, c = cache[2:4]
         return (gates, c), (gates,), (c,)
 
 
@@ -235,7 +238,7 @@ class LstmStep:
         """See Formula."""
         return self.h.norm, self.norm
 
-    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Any]:
+    def step(self, a: Array, state: Arrays, at: At) -> tuple[Arrays, Arrays, Any]:
         """See Formula."""
         h, c = state
         H = h.shape[1]
@@ -247,9 +250,11 @@ class LstmStep:
         new = f * c + i * g
         shown, cell_visit = (new, None) if self.norm is None else self.norm.forward(new, at)
         shown = self.xp.tanh(shown)
-        return (o * shown, new), (visit, cell_visit, gates, g, c, shown)
+        return (o * shown, new), (), (visit, cell_visit, gates, g, c, shown)
 
-    def back(self, dstate: Arrays, cache: Any, da: Array, top: Array, learn: Learn) -> tuple[Arrays, Arrays]:
+    def back(
+        self, dstate: Arrays, ends: Arrays, cache: Any, da: Array, top: Array, learn: Learn
+    ) -> tuple[Arrays, Arrays]:
         """See Formula."""
         visit, cell_visit, gates, g, c, shown = cache
         (dh, dc), multiply, H = dstate, self.xp.multiply, c.shape[1]
@@ -264,11 +269,7 @@ class LstmStep:
         dh, dn = self.h.back(da, visit, top, learn)
         return (dh, dc * f), (dn,)
 
-    def sources(self, cache: Any) -> Arrays:
-        """See Formula."""
-        return ()
-
-    def outputs(self, cache: Any) -> tuple[Arrays, ...]:
+    def outputs(self, h: Array, cache: Any) -> tuple[Arrays, ...]:
         """See Formula."""
         return cache[2:4], cache[2:4]
 
@@ -294,7 +295,6 @@ class CellUnit:
     tested: Arrays | None = None
     seen: None = None
     tap: Tap = field(init=False)
-    errors: Array = None  # at what comes from the input; written anew by every batch
     holds_weights = True
 
     def __post_init__(self) -> None:
@@ -321,64 +321,75 @@ class CellUnit:
         """h at every step, and what the way back needs."""
         a, seen = self.x.forward(x, at)
         first = state = self.begin(at, a.shape[1])
-        a, visits = (a, None) if self.x_norm is None else self.x_norm.each(a, at)
-        h, caches = [state[0]], []
+        visits = None
+        if self.x_norm is not None:
+            a, visits = self.x_norm.each(a, at)
+        elif self.x.wants_n:
+            a = a + 0.0  # errors will take its place
+        h, sources, caches = [state[0]], [], []
         for t, now in enumerate(a):
-            state, cache = self.formula.step(now, state, at._replace(visit=t))
+            state, more, cache = self.formula.step(now, state, at._replace(visit=t))
             h.append(state[0])
             if at.train:
+                sources.append(more)
                 caches.append(cache)
         for norm in self.norms:
             norm.close(at)
         self.end(at, first, state)
         h = self.xp.stack(h)
         y, _ = self.tap.forward(h[1:], at)
-        locals = self.locals(h[:-1], caches, at) if at.train else []
-        self.nodes[0].seen = None
-        return y, (seen, visits, caches, locals)
+        locals = self.locals(h, sources, caches, at) if at.train else []
+        self.x.seen = None
+        return y, (seen, visits, None if isinstance(a, list) else a, h, caches, locals)
 
     def back(self, dy: Array | None, cache: Any, top: Array, learn: Learn) -> Array | None:
         """Back through time: the error at x, or None where nobody below listens."""
-        seen, visits, caches, locals = cache
+        seen, visits, a, h, caches, locals = cache
         if dy is None:
             errors: Any = [None] * len(locals)
             da = None
         else:
-            da, errors = self.through_time(dy, caches, top, learn)
+            da, errors = self.through_time(dy, a, h, caches, top, learn)
         for node, local, dn in zip(self.nodes[1:], locals, errors, strict=True):
             node.back(dn, local, top, learn)
         if self.x_norm is not None:
             da = self.x_norm.back(da, visits, top, learn)
         return self.x.back(da, seen, top, learn)
 
-    def through_time(self, dy: Array, caches: list[Any], top: Array, learn: Learn) -> tuple[Array, list[Array]]:
-        """(error at what came from the input, errors at the products), all steps; frees the caches."""
-        T, N, _ = dy.shape
-        together = Together(self.xp, learn)
-        shape = (T, N, *self.x.map.output)
-        if self.errors is None or tuple(self.errors.shape) != shape:
-            self.errors = self.xp.zeros(shape)
-        da = self.errors
-        dstate: Arrays = ()
-        errors = []
-        for now, dnow, topnow in zip(reversed(list(dy)), reversed(list(da)), reversed(list(top)), strict=True):
-            dstate = (now + dstate[0], *dstate[1:]) if dstate else (now, *self.zeros(N)[1:])
-            dstate, dn = self.formula.back(dstate, caches.pop(), dnow, topnow, together)
-            errors.append(dn)
-        together.close()
-        for product, each in zip(self.formula.products, zip(*reversed(errors), strict=True), strict=True):
-            product.errors = self.xp.stack(each, out=product.errors)
-        return da, [product.errors for product in self.formula.products]
+    def through_time(
+        self, dy: Array, a: Array | None, h: Array, caches: list[Any], top: Array, learn: Learn
+    ) -> tuple[Any, list[Array]]:
+        """(errors at what came from the input, errors at the products), of all steps; frees the caches.
 
-    def locals(self, h: Array, caches: list[Any], at: At) -> list[Local]:
+        The first take the place of a, what came from the input; where that was no one array they are a list.
+        """
+        together, N = Together(self.xp, learn), dy.shape[1]
+        dys, hs, tops = (list(each) for each in (dy, h, top))
+        das: list[Any] = [None] * len(dys) if a is None else list(a)
+        dstate = (dys[0] * 0.0, *self.zeros(N)[1:])
+        kept: list[list[Array]] = [[] for _ in self.formula.products]
+        for t in reversed(range(len(dys))):
+            dstate = (dstate[0] + dys[t], *dstate[1:])
+            if a is None:
+                das[t] = self.xp.zeros((N, *self.x.map.output))
+            dstate, dn = self.formula.back(dstate, (hs[t], hs[t + 1]), caches.pop(), das[t], tops[t], together)
+            for errors, error in zip(kept, dn, strict=True):
+                errors.append(error)
+        together.close()
+        return das if a is None else a, [
+            self.xp.stack(errors[::-1]) if product.keeps_errors or a is None else a[..., product.columns]
+            for product, errors in zip(self.formula.products, kept, strict=True)
+        ]
+
+    def locals(self, h: Array, sources: list[Arrays], caches: list[Any], at: At) -> list[Local]:
         """What the weights of each product may see, of all steps together; the input's y is filled in."""
         stack, formula = self.xp.stack, self.formula
-        sources = [h, *(stack(each) for each in zip(*map(formula.sources, caches), strict=True))]
-        found = [Local(x=source, at=at) for source in sources]
-        for k, (node, local) in enumerate(zip(self.nodes, [self.nodes[0].seen, *found], strict=True)):
+        found = [Local(x=x, at=at) for x in (h[:-1], *(stack(each) for each in zip(*sources, strict=True)))]
+        for k, (node, local) in enumerate(zip(self.nodes, [self.x.seen, *found], strict=True)):
             if node.wants_y:
-                columns = zip(*(formula.outputs(cache)[k] for cache in caches), strict=True)
-                local.y = _beside(self.xp, [stack(each) for each in columns])
+                each = zip(h[1:], caches, strict=True)
+                columns = zip(*(formula.outputs(*step)[k] for step in each), strict=True)
+                local.y = _beside(self.xp, [stack(column) for column in columns])
             if node.wants_n and k:
                 local.n = stack([cache[k - 1][1] for cache in caches])
         return found
@@ -448,11 +459,12 @@ class _Cell:
         norm = None if self.sums else site.norm((width,), groups=gates)
         return node, None if norm is None else OverTime(xp, norm)
 
-    def product(self, part: str, gates: int, also: str = "") -> tuple[Product, Any]:
-        """A recurrent product with so many gates; and a second norm by its choice, of the state named ``also``."""
+    def product(self, part: str, gates: int, after: int = 0, also: str = "") -> tuple[Product, Any]:
+        """A recurrent product with so many gates, behind others; and a norm by its choice of the state ``also``."""
         site, width = self.site.inside(part), gates * self.size
+        columns = slice(after * self.size, after * self.size + width)
         node = site.node(DenseMap(site.xp, (self.size,), (width,)), init=self.init, bias=False)
-        product = Product(node, _stepwise(site.norm((width,), groups=gates)), self.sums)
+        product = Product(node, columns, _stepwise(site.norm((width,), groups=gates)), self.sums)
         return product, _stepwise(site.norm((self.size,), name=f"{self.site.name}.{also}")) if also else None
 
     def unit(self, x: tuple[Any, OverTime | None], formula: Formula) -> tuple[Unit, tuple[int, ...]]:
@@ -521,7 +533,7 @@ class Gru:
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes a vector at each step."""
         cell = _cell(site, shape, "gru", self)
-        x, (h, _), (n, _) = cell.input(shape[0], 3, "h", "n"), cell.product("h", 2), cell.product("n", 1)
+        x, (h, _), (n, _) = cell.input(shape[0], 3, "h", "n"), cell.product("h", 2), cell.product("n", 1, after=2)
         return cell.unit(x, GruStep(site.xp, h, n, Nonlinearity(site.xp, self.activation)))
 
 
