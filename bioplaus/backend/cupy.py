@@ -1,4 +1,4 @@
-"""NumPy's code on a CUDA device, through CuPy 14 or later. Untested until a GPU has run the ``gpu`` tests."""
+"""NumPy's code on a CUDA device, through CuPy 14 or later."""
 
 from __future__ import annotations
 

@@ -26,6 +26,9 @@ CACHED = 1 << 19  # bytes of one array that a CPU core works on at a time, where
 class Torch(Backend):
     """PyTorch tensors on ``device`` in ``dtype``.
 
+    A CUDA device computes in full precision and in an order that does not change: PyTorch's settings for convolutions are
+    set so, for the whole process.
+
     Source: Paszke et al. (2019), PyTorch: an imperative style, high-performance deep learning library.
     """
 
@@ -42,6 +45,9 @@ class Torch(Backend):
             )
         if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
             raise PartError(f"device {device!r}: there are {torch.cuda.device_count()} GPUs, the first is cuda:0.")
+        if kind == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic = True
         if threads is not None:
             torch.set_num_threads(threads)
         self.threads = torch.get_num_threads()
@@ -398,7 +404,7 @@ class Torch(Backend):
         """Both in one pass."""
         ones = self._ones(x.shape[1])
         _, second, first = aten.native_batch_norm_backward(
-            dy, x, None, None, None, mean.reshape(-1), ones, True, 0.0, (False, True, True)
+            dy, x, ones, None, None, mean.reshape(-1), ones, True, 0.0, (False, True, True)
         )
         return first.reshape(mean.shape), second.reshape(mean.shape)
 

@@ -204,7 +204,7 @@ def test_wrong_settings(setting, tmp_path):
             "data set 'mnist': sede: unknown key 'sede'; did you",
         ),
     ],
-    ids=str,
+    ids=["too few epochs", "flag", "network", "network file", "no network", "preset"],
 )
 def test_wrong_flags(given, expected, tmp_path):
     assert wrong("rule: r\n", tmp_path, **given)[0].startswith(expected)

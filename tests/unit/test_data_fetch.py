@@ -114,7 +114,9 @@ def test_a_part_that_is_complete_needs_no_more(bits, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "body", [gzip.compress(CONTENT[::-1]), gzip.compress(CONTENT[:-1]), b"<html>moved</html>", b""]
+    "body",
+    [gzip.compress(CONTENT[::-1]), gzip.compress(CONTENT[:-1]), b"<html>moved</html>", b""],
+    ids=["other", "truncated", "page", "empty"],
 )
 def test_the_wrong_file_leaves_nothing(bits, server, tmp_path, body):
     server.body = body
