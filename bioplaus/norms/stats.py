@@ -98,10 +98,6 @@ class Moments:
         if not 0.0 <= self.eps < inf:
             raise ValueError(f"eps is {self.eps}; wanted 0 or more")
 
-    def centred(self, now: Array, used: Array) -> Array | float:
-        """c: the mean now (A), the mean used (B), or 0 (C)."""
-        return {"A": now, "B": used, "C": 0.0}[self.centre]
-
 
 @dataclass(frozen=True)
 class Sample(Moments):
@@ -217,8 +213,7 @@ class Batch(Moments):
 
     def stored(self, state: State, name: str, at: At) -> Array:
         """The statistic testing normalizes with; RunError where no batch has been seen at this visit."""
-        _check_any(state, ("begun",), at.visit)
-        return _store(state[name], at.visit)
+        return _store(state[name], _known(at.visit if _has_seen(state, ("begun",), at.visit) else None, at.visit))
 
     def error(self, xp: Backend, state: State, name: str, now: Array, visit: None) -> Array:
         """The error at the statistic now: as it is."""
@@ -248,7 +243,7 @@ class Streaming(Moments):
     averages of g; what goes further back is beta_1 long + beta_2 short + beta_3 g. At every update: long <- kappa_1
     long + kappa_2 short (short, the first time), short starts anew; ``error_kappa`` (``kappa`` where left out) does so
     for the errors. Testing uses what normalized last in training. ``per_visit``: stores for each visit; otherwise all
-    visits share one.
+    visits share one. A visit that training never makes is tested with the store of the last one before it.
 
     ``gradient``: ``straight`` hands the mixed error on as it is; ``chain`` multiplies it by alpha_2 / n, the weight
     that the n-th statistic since the last update has in what normalized it.
@@ -331,9 +326,10 @@ class Streaming(Moments):
         return at.visit, at.track, share
 
     def stored(self, state: State, name: str, at: At) -> Array:
-        """What normalized last in training; RunError where nothing did at this visit."""
-        _check_any(state, ("begun", "count"), at.visit)
-        return _store(state[name], at.visit)
+        """What normalized last in training, at this visit or the last one before it; RunError where nothing did."""
+        last = min(at.visit, state["begun"].shape[0] - 1)
+        places = (place for place in range(last, -1, -1) if _has_seen(state, ("begun", "count"), place))
+        return _store(state[name], _known(next(places, None), at.visit))
 
     def error(self, xp: Backend, state: State, name: str, now: Array, visit: tuple[int, bool, Array | float]) -> Array:
         """The error to hand on in place of the one now."""
@@ -390,13 +386,18 @@ def _store(array: Array, visit: int) -> Array:
     return array if stores == 1 else array[place : place + 1]
 
 
-def _check_any(state: Any, counters: tuple[str, ...], visit: int) -> None:
-    """RunError where all counters of a visit are 0; asks the device once for each visit."""
+def _has_seen(state: Any, counters: tuple[str, ...], visit: int) -> bool:
+    """Whether some counter of a visit is above 0; once it is, the device is not asked again."""
     known: set[int] = getattr(state, "known", set())
-    if visit in known:
-        return
-    if not any(float(_store(state[key], visit).reshape(-1)[0]) for key in counters):
+    if visit not in known and any(float(_store(state[key], visit).reshape(-1)[0]) for key in counters):
+        known.add(visit)
+    return visit in known
+
+
+def _known(place: int | None, visit: int) -> int:
+    """The visit whose store is to be used; RunError where there is none."""
+    if place is None:
         raise RunError(
             f"normalization has no statistics for testing yet (visit {visit}): learn from a batch first, or collect."
         )
-    known.add(visit)
+    return place

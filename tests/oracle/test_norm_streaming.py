@@ -114,8 +114,12 @@ def test_three_updates_of_two_visits_and_two_batches(backends, rng, variant, ref
                 np.testing.assert_allclose(xp.host(back), dx, rtol=1e-9, atol=1e-11)
         with xp.scope():
             norm.updated(xp, state)
-        for each in by_hand:
+        for place, each in enumerate(by_hand):
             each.updated()
+            for name in ("mean", "sigma"):  # whatever beta is, errors are kept
+                stored = (xp.host(state[key])[place] for key in (f"long_{name}", f"long_d{name}"))
+                for found, wanted in zip(stored, (each.long[name], each.glong[name]), strict=True):
+                    np.testing.assert_allclose(found, wanted[0], rtol=1e-9, atol=1e-11)
     for visit in (0, 1, 6):
         last = by_hand[min(visit, 1) % len(by_hand)].last
         with xp.scope():
@@ -137,6 +141,21 @@ def test_bptt_goes_back_through_what_was_used_at_each_step(backends, rng):
             dx = norm.back(xp, xp.array(dys[t]), state, ways[t][1])
             np.testing.assert_allclose(xp.host(dx), wanted[t][1], rtol=1e-9, atol=1e-11)
     assert [float(state[key].reshape(-1)[0]) for key in ("count", "dcount")] == [3.0, 3.0]
+
+
+def test_a_visit_never_trained_is_tested_with_the_last_one_before_it(backends, rng):
+    """Stores for five visits, of which training makes the first and the third."""
+    xp, norm, state, (zeroth, _, second, *_) = pair(backends, "BA1", {}, 5, True)
+    x, dy = rng.standard_normal((2, *SHAPE))
+    trained = {0: zeroth.step(x, dy)[0], 2: second.step(x + 1.0, dy)[0]}
+    with xp.scope():
+        with pytest.raises(RunError, match=r"no statistics for testing yet \(visit 3\)"):
+            norm.forward(xp, xp.array(x), state, TEST._replace(visit=3))
+        for visit in (2, 0):
+            norm.forward(xp, xp.array(x + visit / 2), state, At(visit=visit))
+        for visit, trained_at in ((0, 0), (1, 0), (2, 2), (3, 2), (4, 2), (9, 2)):
+            y = norm.forward(xp, xp.array(x + trained_at / 2), state, TEST._replace(visit=visit))[0]
+            np.testing.assert_allclose(xp.host(y), trained[trained_at], rtol=1e-9, atol=1e-11)
 
 
 LAYERS = [
