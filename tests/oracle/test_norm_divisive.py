@@ -291,6 +291,8 @@ WRONG = {
     "p is 0.5; wanted a number of at least 1": {"recipe": "lp", "p": 0.5},
     "l1 is -1.0; wanted 0 or more": {"recipe": "l1", "l1": -1.0},
     "sigma is 0.0; wanted a number above 0": {"recipe": "layer_s", "sigma": 0.0},
+    "window is 0; wanted 1 or more": {"recipe": "divisive_star", "window": 0},
+    "suppression is 0; wanted 1 or more": {"recipe": "divisive", "suppression": 0},
     "window is 4; wanted an odd number": {"recipe": "norm", "ref": {"recipe": "BA4", "window": 4}},
     "a window is in H and W": {"recipe": "norm", "ref": {"recipe": "axes", "over": ["N"], "window": 3}},
     "over is .*; wanted some of N, C, H, W, each once": {
