@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, get_args, get_type_hints
@@ -200,7 +201,10 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 def _wanted(message: str) -> str:
     """Pydantic's word on a wrong value, without its beginning."""
-    return "one more item" if message == "Field required" else message.removeprefix("Input should be ")
+    if longest := re.match(r"Tuple should have at most (\d+) items?", message):
+        return f"no more than {longest[1]} items"
+    words = {"Field required": "one more item", "Input should be a valid array": "a list"}
+    return words.get(message, message.removeprefix("Input should be "))
 
 
 def _split(kind: str, spec: Any, where: str) -> tuple[str, Mapping[str, Any]]:

@@ -68,7 +68,8 @@ class Normalization:
     """Any reference x statistics x operation; see ``bioplaus show norm norm``.
 
     ``affine``: a gain and a bias are learned behind it. ``l1``: the loss of each sample grows by l1 times the mean of
-    |x - mean| over the layer's units, so that activity is sparse around its mean.
+    |x - mean| over the layer's units, so that activity is sparse around its mean; where the gates of a cell are
+    normalized by themselves, by that mean of every gate.
     """
 
     ref: Reference
@@ -146,7 +147,7 @@ class Normalization:
         visit = stats.seen(xp, state, now, at)
         if self.l1 and at.track:
             penalty = state["penalty"]
-            penalty[min(at.visit, len(penalty) - 1)] = self.l1 * xp.abs(v).mean()
+            penalty[min(at.visit, len(penalty) - 1)] = self._price(state) * xp.abs(v).mean()
         return self._quotient(v, used_D, state), Seen(n, now, {"mean": used_mean, "sigma": used_D}, q, visit)
 
     def back(self, xp: Backend, dz: Array, state: Remembered, cache: Seen) -> Array:
@@ -158,7 +159,7 @@ class Normalization:
         dv = dy * (self.op.gamma / used_D)
         g_D = -B.pool(dv * v) / used_D
         if self.l1:
-            dv = dv + xp.sign(v) * (self.l1 / prod(A.shape))
+            dv = dv + xp.sign(v) * (self._price(state) / prod(A.shape))
         G_mean = stats.error(xp, state, "mean", -A.pool(dv), cache.visit)
         G_D = stats.error(xp, state, "sigma", g_D, cache.visit)
         stats.returned(state, cache.visit)
@@ -191,6 +192,10 @@ class Normalization:
         if self.l1:
             found["penalty"] = state["penalty"]
         return {name: value[0] if len(value) == 1 else value for name, value in found.items()}
+
+    def _price(self, state: Remembered) -> float:
+        """Of the mean over all units: groups whose channels share a statistic are layers of their own."""
+        return self.l1 * (1 if self.op.references(self.ref)[0].per_channel else state.mean_map.groups)
 
     def _centred(self, x: Array, mean: Array, used: Array) -> tuple[Array, Array]:
         """(v, d): x less the mean that normalizes, and less the centre of the deviation; one array where they agree."""

@@ -178,8 +178,8 @@ def divisive(
 
     Source: Ren, Liao, Urtasun, Sinz & Zemel (2017), DN; NINAI report (2017), eq. 10 to 12.
     """
-    op = Divisive(sigma, window, suppression, border, learn=learn)
-    return composed(Neighbours(window, border), Sample(eps=0.0 if op.bounded else 1e-5), op, affine, l1)
+    ref, op = Neighbours(window, border), Divisive(sigma, window, suppression, border, learn=learn)
+    return composed(ref, Sample(eps=0.0 if op.bounded else 1e-5), op, affine, l1)
 
 
 def divisive_star(

@@ -93,7 +93,6 @@ class Averaging:
     axes : of a split array, averaged over entirely
     box : what limits the average in space, or along the units of a dense layer
     over_samples : whether N is among the axes
-    elements : numbers of one sample behind a statistic (at most, next to a border)
     """
 
     shape: Shape
@@ -101,12 +100,6 @@ class Averaging:
     axes: tuple[int, ...]
     box: Box | None
     over_samples: bool
-    elements: int
-
-    @property
-    def is_partition(self) -> bool:
-        """Whether every element counts for one statistic only: no windows that overlap."""
-        return self.box is None
 
     @cached_property
     def stored(self) -> Shape:
@@ -197,7 +190,7 @@ class Axes:
         whole = [letter for letter in self.over if box is None or letter in "NC"]
         places = "NGCHW" if groups > 1 else "NCHW"
         axes = sorted(places.index(letter) for letter in whole if letter in "NC" or space)
-        return Averaging(shape, groups, tuple(axes), box, self.over_samples, elements)
+        return Averaging(shape, groups, tuple(axes), box, self.over_samples)
 
     def _reach(self, space: Shape) -> int:
         assert self.window is not None
@@ -243,7 +236,7 @@ class Neighbours:
             box, elements = Box.fit(xp, (1, channels), (1, k), self.border), min(k, channels)
         if elements == 1:
             raise ShapeError(f"samples are {shape}: a window of {k} holds a single number. Take a wider one.")
-        return Averaging(shape, groups, axes, box, False, elements)
+        return Averaging(shape, groups, axes, box, False)
 
 
 def sp1() -> Axes:

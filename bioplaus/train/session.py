@@ -594,7 +594,11 @@ def _at(
 
 
 def _for_other_times(state: Mapping[str, Any], network: Network) -> dict[str, Any]:
-    """A checkpoint's arrays, but fresh statistics where the network visits a norm more or less often."""
-    fresh = {name: network.xp.host(value) for site in network.norms for name, value in site.state()}
-    changed = {name for name, value in fresh.items() if name in state and state[name].shape != value.shape}
-    return {**state, **{name: fresh[name] for name in changed}}
+    """A checkpoint's arrays; where the network visits a norm more or less often, those of the visits in both."""
+    found = dict(state)
+    for name, value in (pair for site in network.norms for pair in site.state()):
+        if name in state and state[name].shape != value.shape:
+            found[name] = network.xp.host(value).copy()
+            both = min(len(value), len(state[name]))
+            found[name][:both] = state[name][:both]
+    return found

@@ -147,6 +147,17 @@ def test_back_through_time_is_the_gradient(engine, cell, placement, norm, on, rn
     same_gradients(engine, made, restated)
 
 
+@on_each
+def test_a_forget_gate_has_no_bias_unless_it_is_given_one(engine, on):
+    """With i = f = 1/2, and g = tanh 1 at both steps, c is 1/2 g, then (1/2)(1/2 g) + 1/2 g."""
+    made = engine.net([{"cell": {"lstm": 1}}, {"out": {"dense": K}}], (1,), on=on, over=2)
+    for node in made.nodes:
+        node.W[...] = 0.0
+    made.nodes[0].W[0, 3] = 1.0
+    made.accumulate(engine.batch(made, np.ones((2, 1, 1)), np.zeros((2, 1), int)))
+    assert float(made.state["cell.carried.c"].reshape(-1)[0]) == pytest.approx(0.75 * np.tanh(1.0), rel=1e-12)
+
+
 # -- feedback, local rules, frozen parts ----------------------------------------------------
 @on_each
 @pytest.mark.parametrize("channel", ["usf", "rndf", "frsf"])

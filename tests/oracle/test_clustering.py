@@ -163,7 +163,7 @@ def test_on_vectors_places_are_samples_and_there_are_no_maps(rng):
 @on_each
 def test_centres_with_too_few_rows_are_put_on_rows_of_the_batch(on, rng):
     xp = library(on)
-    loss, state = placed(xp, "spatial", centres=6, least=10)
+    loss, state = placed(xp, "spatial", centres=6)  # fewer than 10 is too few, as in the source
     y = rng.standard_normal((N, *SHAPE))
     rows = {tuple(y[i, :, a, b]) for i, a, b in itertools.product(range(N), range(H), range(W))}
     signals, batch = {"c.n": xp.array(y)}, Batch(None, None)

@@ -80,6 +80,45 @@ def test_groups_of_channels_never_mix(backends, rng, ref, shape):
     agrees(backends, rng, shape, *REFS[ref], 2, 3.0, "A")
 
 
+# What the sources set where a rule says nothing: Liao, Kawaguchi & Poggio (2016); Ren et al. (2017).
+OURS = {"recipe": "norm", "op": "standardize"}
+ONLINE = {"alpha": [0.7, 0.3], "beta": [0.7, 0.3, 0.0], "kappa": [0.7, 0.3], "error_kappa": [0.7, 0.3]}
+EVEN = {"alpha": [0.5, 0.5], "beta": [0.5, 0.5, 0.0], "kappa": [0.5, 0.5], "error_kappa": [0.5, 0.5]}
+ZERO = {"recipe": "divisive", "sum": 5, "suppression": 5, "border": "zero"}
+SETTINGS = {
+    "batch": {**OURS, "ref": "BA1", "stats": {"recipe": "batch", "p": 2.0, "centre": "A", "eps": 1e-5}},
+    "lp": {**OURS, "ref": "BA1", "stats": {"recipe": "batch", "p": 1.0, "centre": "A"}},
+    "neuronwise": {**OURS, "ref": "BA6", "stats": "batch"},
+    "layer": {**OURS, "ref": "SP1", "stats": {"recipe": "sample", "p": 2.0, "centre": "A", "eps": 1e-5}},
+    "instance": {**OURS, "ref": "SP2", "stats": "sample"},
+    "streaming": {**OURS, "ref": "BA1", "stats": {"recipe": "streaming", "p": 2.0, "centre": "A", **EVEN}},
+    "streaming_l1": {**OURS, "ref": "BA1", "stats": {"recipe": "streaming", "p": 1.0, "centre": "B", **ONLINE}},
+    "divisive": {"recipe": "norm", "op": {**ZERO, "sigma": 1.0}, "stats": {"recipe": "sample", "eps": 0.0}},
+    "divisive_star": {
+        "recipe": "norm",
+        "op": {**ZERO, "sigma": 0.5},
+        "stats": {"recipe": "sample", "eps": 0.0},
+        "l1": 0.005,
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", SETTINGS)
+def test_a_recipe_left_to_itself_has_the_settings_of_its_source(backends, rng, recipe):
+    """Three updates, each of two batches; then testing."""
+    ways = [built(backends, MAPS, spec) for spec in (recipe, SETTINGS[recipe])]
+    for k in range(6):
+        x, dy = drawn(rng, MAPS)
+        (y, dx), (expected, back) = (both_ways(*way, x, dy) for way in ways)
+        np.testing.assert_allclose(y, expected, **CLOSE)
+        np.testing.assert_allclose(dx, back, **CLOSE)
+        for xp, norm, state in ways if k % 2 else ():
+            with xp.scope():
+                norm.updated(xp, state)
+    found, wanted = (xp.host(norm.forward(xp, xp.array(x), state, TEST)[0]) for xp, norm, state in ways)
+    np.testing.assert_allclose(found, wanted, **CLOSE)
+
+
 @pytest.mark.parametrize("spec", ["batch", {"recipe": "lp", "p": 1.0}, "layer", "neuronwise", "instance"], ids=str)
 def test_the_way_back_is_the_slope_of_forward(backends, rng, spec):
     """Central differences of the package's own forward."""

@@ -55,7 +55,7 @@ def test_divisive_by_its_formula(backends, rng, shape, window, suppression, bord
 
     leaf = torch.tensor(x, requires_grad=True)
     y, v = formula(leaf)
-    price = l1 * v.abs().flatten(1).mean(1)  # of each sample
+    price = l1 * groups * v.abs().flatten(1).mean(1)  # of each sample; every group is a layer of its own
     ((y * torch.tensor(dy)).sum() + price.sum()).backward()
     found, dx = both_ways(xp, norm, state, x, dy)
     np.testing.assert_allclose(found, y.detach(), **CLOSE)
@@ -233,6 +233,22 @@ def test_stars_price_the_mean_size_of_centred_activity(backends, rng, recipe):
     assert float(norm.looks(state)["penalty"]) == pytest.approx(0.7 * float(v.detach().abs().mean()), rel=1e-11)
 
 
+@pytest.mark.parametrize(("recipe", "share"), [("batch_star", 1.0), ("layer_star", 4.0), ("divisive_star", 4.0)])
+def test_gates_normalized_by_themselves_pay_by_themselves(backends, rng, recipe, share):
+    """Four gates of one product: where channels share a statistic it is four layers; where none do, it is one."""
+    xp, x = backends(dtype="float64"), rng.standard_normal((6, 8))
+    norm = make("norm", {"recipe": recipe, "l1": 0.7})
+    together, apart = norm.init(xp, (8,), 1, 4), [norm.init(xp, (2,)) for _ in range(4)]
+    _, dx = both_ways(xp, norm, together, x, np.zeros((6, 8)))
+    each = [
+        both_ways(xp, norm, state, gate, np.zeros((6, 2)))[1]
+        for state, gate in zip(apart, np.split(x, 4, 1), strict=True)
+    ]
+    np.testing.assert_allclose(dx * 4.0 / share, np.concatenate(each, 1), **CLOSE)
+    prices = [float(norm.looks(state)["penalty"]) for state in (together, *apart)]
+    assert prices[0] * 4.0 / share == pytest.approx(sum(prices[1:]), rel=1e-11)
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @on_each
 def test_the_price_of_a_network_is_the_same_however_the_batch_is_reduced(engine, plain, on, reduction, rng):
@@ -275,6 +291,8 @@ WRONG = {
     "p is 0.5; wanted a number of at least 1": {"recipe": "lp", "p": 0.5},
     "l1 is -1.0; wanted 0 or more": {"recipe": "l1", "l1": -1.0},
     "sigma is 0.0; wanted a number above 0": {"recipe": "layer_s", "sigma": 0.0},
+    "window is 0; wanted 1 or more": {"recipe": "divisive_star", "window": 0},
+    "suppression is 0; wanted 1 or more": {"recipe": "divisive", "suppression": 0},
     "window is 4; wanted an odd number": {"recipe": "norm", "ref": {"recipe": "BA4", "window": 4}},
     "a window is in H and W": {"recipe": "norm", "ref": {"recipe": "axes", "over": ["N"], "window": 3}},
     "over is .*; wanted some of N, C, H, W, each once": {

@@ -28,13 +28,12 @@ class ByHand:
     def __init__(self, ref, *, p, centre, alpha, beta, kappa, error_kappa, gradient):
         self.axes, self.p, self.centre, self.gradient = LETTERS[ref][0], p, centre, gradient
         self.alpha, self.beta, self.kappa, self.error_kappa = alpha, beta, kappa, error_kappa
-        self.long, self.glong = {}, {}
+        self.long, self.glong = {"mean": 0.0, "sigma": 1.0}, {"mean": 0.0, "sigma": 0.0}
         self.seen, self.errors = {"mean": [], "sigma": []}, {"mean": [], "sigma": []}
         self.last = {}
 
     def mixed(self, name):
-        short = sum(self.seen[name]) / len(self.seen[name])
-        return short if name not in self.long else self.alpha[0] * self.long[name] + self.alpha[1] * short
+        return self.alpha[0] * self.long[name] + self.alpha[1] * sum(self.seen[name]) / len(self.seen[name])
 
     def mean(self, x):
         return x.mean(self.axes, keepdim=True)
@@ -50,7 +49,7 @@ class ByHand:
         self.seen["sigma"].append(sigma.detach())
         divisor = self.mixed("sigma").clone().requires_grad_()
         self.last = {"mean": used.detach(), "sigma": divisor.detach()}
-        share = (self.alpha[1] if self.long else 1.0) / len(self.seen["mean"])
+        share = self.alpha[1] / len(self.seen["mean"])
         y = (x - used) / divisor
         now = dict(
             zip(("mean", "sigma"), torch.autograd.grad((y * dy).sum(), (used, divisor), retain_graph=True), strict=True)
@@ -59,7 +58,7 @@ class ByHand:
         for name, g in now.items():
             self.errors[name].append(g)
             short = sum(self.errors[name]) / len(self.errors[name])
-            handed[name] = self.beta[0] * self.glong.get(name, 0.0) + self.beta[1] * short + self.beta[2] * g
+            handed[name] = self.beta[0] * self.glong[name] + self.beta[1] * short + self.beta[2] * g
             handed[name] = handed[name] * (share if self.gradient == "chain" else 1.0)
         through = (y * dy).sum() + (handed["mean"] * mean).sum() + (handed["sigma"] * sigma).sum()
         return y.detach().numpy(), torch.autograd.grad(through, x)[0].numpy()
@@ -68,8 +67,7 @@ class ByHand:
         for long, seen, kappa in ((self.long, self.seen, self.kappa), (self.glong, self.errors, self.error_kappa)):
             for name, values in seen.items():
                 if values:
-                    short = sum(values) / len(values)
-                    long[name] = kappa[0] * long[name] + kappa[1] * short if name in long else short
+                    long[name] = kappa[0] * long[name] + kappa[1] * sum(values) / len(values)
                 values.clear()
 
 
@@ -114,8 +112,12 @@ def test_three_updates_of_two_visits_and_two_batches(backends, rng, variant, ref
                 np.testing.assert_allclose(xp.host(back), dx, rtol=1e-9, atol=1e-11)
         with xp.scope():
             norm.updated(xp, state)
-        for each in by_hand:
+        for place, each in enumerate(by_hand):
             each.updated()
+            for name in ("mean", "sigma"):  # whatever beta is, errors are kept
+                stored = (xp.host(state[key])[place] for key in (f"long_{name}", f"long_d{name}"))
+                for found, wanted in zip(stored, (each.long[name], each.glong[name]), strict=True):
+                    np.testing.assert_allclose(found, wanted[0], rtol=1e-9, atol=1e-11)
     for visit in (0, 1, 6):
         last = by_hand[min(visit, 1) % len(by_hand)].last
         with xp.scope():
@@ -137,6 +139,21 @@ def test_bptt_goes_back_through_what_was_used_at_each_step(backends, rng):
             dx = norm.back(xp, xp.array(dys[t]), state, ways[t][1])
             np.testing.assert_allclose(xp.host(dx), wanted[t][1], rtol=1e-9, atol=1e-11)
     assert [float(state[key].reshape(-1)[0]) for key in ("count", "dcount")] == [3.0, 3.0]
+
+
+def test_a_visit_never_trained_is_tested_with_the_last_one_before_it(backends, rng):
+    """Stores for five visits, of which training makes the first and the third."""
+    xp, norm, state, (zeroth, _, second, *_) = pair(backends, "BA1", {}, 5, True)
+    x, dy = rng.standard_normal((2, *SHAPE))
+    trained = {0: zeroth.step(x, dy)[0], 2: second.step(x + 1.0, dy)[0]}
+    with xp.scope():
+        with pytest.raises(RunError, match=r"no statistics for testing yet \(visit 3\)"):
+            norm.forward(xp, xp.array(x), state, TEST._replace(visit=3))
+        for visit in (2, 0):
+            norm.forward(xp, xp.array(x + visit / 2), state, At(visit=visit))
+        for visit, trained_at in ((0, 0), (1, 0), (2, 2), (3, 2), (4, 2), (9, 2)):
+            y = norm.forward(xp, xp.array(x + trained_at / 2), state, TEST._replace(visit=visit))[0]
+            np.testing.assert_allclose(xp.host(y), trained[trained_at], rtol=1e-9, atol=1e-11)
 
 
 LAYERS = [
@@ -191,26 +208,38 @@ def test_with_nothing_but_the_newest_it_is_batch_normalization(engine, on):
 
 
 @on_each
+def test_one_sample_by_itself_has_a_bounded_way_back(engine, on):
+    """Its deviation from its own mean is 0; the deviation 1 that memory begins with keeps its error from exploding."""
+    net = network(
+        engine, on, {"recipe": "streaming", "p": 1.0, "centre": "B", "alpha": [0.7, 0.3]}, batches_per_update=2
+    )
+    site = net.norms[-1]
+    x = np.linspace(-2.0, 3.0, site.stats["mean"].size if on == "numpy" else site.stats["mean"].numel())[None]
+    y, cache = site.norm.forward(site.xp, site.xp.array(x), site.stats, LEARN)
+    divisor = 0.7 + 0.3 * (np.abs(0.7 * x) + EPS)
+    np.testing.assert_allclose(site.xp.host(y), 0.7 * x / divisor, rtol=1e-12)
+    dx = site.xp.host(site.norm.back(site.xp, site.xp.array(np.ones_like(x)), site.stats, cache))
+    assert np.abs(dx).max() < 10.0
+
+
+@on_each
 def test_counters_start_anew_at_updates_only(engine, on):
     net = network(engine, on, "streaming", batches_per_update=3)
 
     def counters():
-        return [
-            [float(site.stats[key].reshape(-1)[0]) for key in ("count", "dcount", "begun", "dbegun")]
-            for site in net.norms
-        ]
+        return [[float(site.stats[key].reshape(-1)[0]) for key in ("count", "dcount", "begun")] for site in net.norms]
 
     for k in range(3):
-        assert counters() == [[k, k, 0, 0]] * 2
+        assert counters() == [[k, k, 0]] * 2
         fed(engine, net, k)
         net.begin_collecting()
         net.evaluate(engine.batch(net, np.ones((2, *INPUT)), np.array([0, 1])))
-    assert counters() == [[3, 3, 0, 0]] * 2
+    assert counters() == [[3, 3, 0]] * 2
     net.update()
-    assert counters() == [[0, 0, 1, 1]] * 2
+    assert counters() == [[0, 0, 1]] * 2
     before = engine.state(net)
     net.update()  # with nothing seen in between, nothing moves
-    assert counters() == [[0, 0, 1, 1]] * 2
+    assert counters() == [[0, 0, 1]] * 2
     for key in ("long_mean", "long_sigma", "long_dsigma"):
         assert before[f"c.norm.{key}"].any()
         np.testing.assert_array_equal(engine.state(net)[f"c.norm.{key}"], before[f"c.norm.{key}"])

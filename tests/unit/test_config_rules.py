@@ -65,6 +65,7 @@ TABLE10 = {
     "base": (NONE, 0.0, SHORT),
     "base_l1": ({"recipe": "l1", "l1": 0.01}, 0.0, SHORT),
     "base_l2": (NONE, 0.1, SHORT),
+    "base_caffe": (NONE, 0.004, (5_000, [4_000])),  # Table 14
     "bn_ren": ({"recipe": "batch_s", "sigma": 0.01, "affine": True}, 0.0, LONG),
     "bn_s": ({"recipe": "batch_s", "sigma": 1.0, "affine": True}, 0.0, LONG),
     "bn_star": ({"recipe": "batch_star", "sigma": 1.0, "l1": 0.005, "affine": True}, 0.0, LONG),
@@ -101,6 +102,14 @@ CHARACTERS = {  # Liao (2017), figures 4-11 and 4-12: norm, samples per batch, b
         2,
     ),
 }
+# Liao (2017), ch. 4: norm, network, samples per batch, batches per update.
+STREAMING = {
+    "sn_batch": ({"recipe": "batch"}, "arch_b", 32, 1),
+    "sn_layer": ({"recipe": "layer"}, "arch_b", 32, 1),
+    "sn_streaming": ({"p": 2.0, "centre": "A", "alpha": [0.5, 0.5], "beta": [0.5, 0.5, 0.0]}, "arch_b", 32, 1),
+    "sn_streaming_l1": ({"p": 1.0, "centre": "B", "alpha": [0.7, 0.3], "beta": [0.7, 0.3, 0.0]}, "arch_a", 32, 1),
+    "sn_streaming_time": ({"p": 2.0, "centre": "B", "alpha": [0.7, 0.3], "beta": [0.7, 0.0, 0.3]}, "arch_c55", 32, 2),
+}
 # NINAI report, Table 1: the losses of each row; by the Hebbian rule and by EM the reconstruction is only logged.
 DRMM = {
     "drmm_sup": ["cross_entropy"],
@@ -115,8 +124,8 @@ CONVOLUTIONS, PER_EPOCH = ["conv1", "conv2", "conv3"], 500  # updates in 50,000 
 
 
 def test_every_shipped_rule_is_accounted_for():
-    told = {*COLUMNS, *TABLE10, *CLUSTERING, *PRUNING, *TABLE11, *CHARACTERS, *DRMM, "oja"}
-    assert set(config.shipped("rule")) == told
+    told = {*COLUMNS, *TABLE10, *CLUSTERING, *PRUNING, *TABLE11, *CHARACTERS, *STREAMING, *DRMM}
+    assert set(config.shipped("rule")) == told | {"frnn", "oja"}
 
 
 @pytest.mark.parametrize("rule", DRMM)
@@ -172,7 +181,38 @@ def test_shipped_rules_for_characters_are_those_of_the_source(rule):
     training = loaded.training
     assert (training.samples_per_batch, training.batches_per_update, training.epochs) == (samples, batches, 3)
     assert [make("schedule", training.rate).at(epoch, 3) for epoch in range(3)] == pytest.approx([1.0, 1.0, 0.1])
-    assert str(training.evaluate) == "20 updates"
+    assert str(training.evaluate) == f"{20 // batches} updates"  # every 20 batches
+
+
+@pytest.mark.parametrize("rule", STREAMING)
+def test_shipped_rules_of_streaming_normalization_are_those_of_its_figures(rule):
+    norm, network, samples, batches = STREAMING[rule]
+    loaded = config.load(rule)
+    assert loaded.network.name == network
+    for chosen in config.choices(loaded, config.weighted(loaded.network.listed)).values():
+        assert chosen["norm"] == {"recipe": "streaming", **norm, "affine": True}
+        assert chosen["update"] == {"recipe": "sgd", "rate": 0.1, "momentum": 0.9}
+    training = loaded.training
+    assert (training.reduction, training.samples_per_batch, training.batches_per_update) == ("mean", samples, batches)
+    rates = [make("schedule", training.rate).at(epoch, 30) for epoch in range(training.epochs)]
+    assert rates == pytest.approx([1.0] * 25 + [0.1] * 5)
+    assert assemble.build(rule=rule, network=network, classes=10, backend="numpy").norms
+
+
+def test_the_shipped_rule_of_networks_in_time_is_that_of_the_source():
+    """Liao (2017), ch. 3: every net of that chapter, without gain and bias; 0.01, 0.001, 0.0001."""
+    loaded = config.load("frnn")
+    assert loaded.network.name == "frnn_2state"
+    for chosen in config.choices(loaded, config.weighted(loaded.network.listed)).values():
+        assert chosen["norm"] == {"recipe": "batch", "affine": False}
+        assert chosen["update"] == {"recipe": "sgd", "rate": 0.01, "momentum": 0.9, "decay": 1e-4}
+    training = loaded.training
+    assert (training.reduction, training.samples_per_batch, training.batches_per_update) == ("mean", 64, 1)
+    rates = [make("schedule", training.rate).at(epoch, 60) for epoch in range(training.epochs)]
+    assert rates == pytest.approx([1.0] * 40 + [0.1] * 10 + [0.01] * 10)
+    assert loaded.data.augment == ({"shift": 4}, "mirror")
+    net = assemble.build(rule="frnn", network="frnn_3state", backend="numpy")
+    assert not net.gains and all(site.norm.stats.shared is False for site in net.norms)
 
 
 @pytest.mark.parametrize("rule", PRUNING)

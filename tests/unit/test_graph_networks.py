@@ -142,6 +142,7 @@ def test_a_norm_counts_its_visits():
     ("module", "source", "target", "expected"),
     [
         ("BRCx2", (4, 8, 8), (6, 8, 8), [("conv", 5, 1), ("conv", 6, 1)]),
+        ("BRCx2", (4, 8, 8), (7, 8, 8), [("conv", 6, 1), ("conv", 7, 1)]),  # 5.5, rounded
         ("BRCx2", (4, 8, 8), (6, 4, 4), [("conv", 5, 2), ("conv", 6, 1)]),
         ("BRCx2", (4, 8, 8), (6, 2, 2), [("conv", 5, 2), ("conv", 6, 2)]),
         ("BRCx3", (4, 8, 8), (6, 4, 4), [("conv", 5, 2), ("conv", 5, 1), ("conv", 6, 1)]),

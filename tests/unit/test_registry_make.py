@@ -86,6 +86,8 @@ def test_numbers_lists_and_choices_are_taken_as_their_hints_want_them():
         ("word", 3, "a valid string"),
         ("choice", "fats", "'slow' or 'fast'"),
         ("pair", [1], "one more item"),
+        ("pair", [1, 2, 3], "no more than 2 items"),
+        ("pair", 1, "a list"),
     ],
 )
 def test_wrong_types_are_refused_with_place_given_and_wanted(key, value, wanted):
