@@ -170,7 +170,7 @@ def test_until_an_epoch_is_complete_testing_goes_by_the_batches_learned_from(eng
             {"c.W", "c.gain", "c.bias", "f.W", "f.gain", "f.bias", "out.W", "out.b"},
         ),
     ],
-    ids=str,
+    ids=["none", "batch", "affine"],
 )
 def test_what_a_layer_learns_under_a_norm(engine, norm, expected):
     """A norm takes the mean away, so a bias before it would do nothing; gain and bias come after it, if asked for."""
