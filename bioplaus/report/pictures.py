@@ -134,7 +134,7 @@ def filters(x: Array, layer: str) -> Any:
     columns = max(1, min(len(tiles), round((1.8 * len(tiles)) ** 0.5)))
     page = Page(rows(tiles, columns), _about_zero(x))
     some = f"the first {FILTERS} of {len(x)} units" if len(x) > FILTERS else f"{len(x)} units"
-    page.title(f"What layer {layer} draws", f"{some}, each as it is added to the image")
+    page.title(f"What layer {layer} draws", f"{some}, each as it is added to the image{_grey(x)}")
     return page.figure
 
 
@@ -258,6 +258,11 @@ def _about_zero(x: Array) -> tuple[float, float]:
     """As far below 0 as above."""
     most = float(np.abs(x).max()) or 1.0
     return -most, most
+
+
+def _grey(x: Array) -> str:
+    """What a page in colours says of signed values, in the place of a bar."""
+    return "; grey is 0" if images(x).shape[1] == 3 else ""
 
 
 def _map(x: Array) -> Array:

@@ -111,7 +111,7 @@ def generated(session: Session, path: Path, seed: int) -> Generated:
     _, samples = rendering.sample(network, len(asked), stream.at("sample"), survey.usage, labels=asked)
     length = float(np.sqrt(np.square(found.image).reshape((len(some), -1)).sum(1)).mean())
     liked = [rendering.liked(network, c, stream, rounds=ROUNDS, length=length, images=found.image)[0] for c in drawn]
-    images = _seen(session, found.image)
+    images = session.dataset.test.x[some].astype(np.float32)
     return Generated(
         path,
         _names(session),
@@ -154,7 +154,7 @@ def traced(session: Session, path: Path, index: int) -> Traced:
         int(found.label[0]),
         posterior,
         float(np.square(found.image - found.reconstruction, dtype=np.float64).mean()),
-        _seen(session, found.image)[0],
+        session.dataset.test.x[index].astype(np.float32),
         _seen(session, found.reconstruction)[0],
         (found.image * found.reconstruction)[0],
         layers,

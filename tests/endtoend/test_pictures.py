@@ -35,7 +35,7 @@ RULE = """
 rule: drawing
 defaults: {norm: {recipe: batch, affine: true}, update: {recipe: adam, rate: 1.0e-2}}
 losses: {cross_entropy: {weight: 1.0}, reconstruction: {weight: 0.5}}
-data: {validation: 0.58}
+data: {validation: 0.58, preprocess: standard}
 training: {reduction: mean, epochs: 2, samples_per_batch: 100}
 record: {templates: 1 epoch}
 """
@@ -93,7 +93,7 @@ def test_what_is_drawn_is_the_run_s_own(home):
     assert found.path == home / "run" and found.layer == "conv1"
     assert found.images.shape == (40, 1, 8, 8) and np.bincount(found.labels).tolist() == [4] * 10
     for image, label in zip(found.images, found.labels, strict=True):  # as the data set has them
-        same = np.abs(test.x.astype(float) - image).max((1, 2, 3)) < 1e-3
+        same = (test.x == image).all((1, 2, 3))
         assert label in test.y[same]
     batch = session.feeds["test"].batch(np.arange(359))
     network = session.network
@@ -101,6 +101,13 @@ def test_what_is_drawn_is_the_run_s_own(home):
         inferred = network.xp.host(network.predict(batch.x)).argmax(1)
     assert found.survey.found.tolist() == np.bincount(inferred, minlength=10).tolist()
     np.testing.assert_array_equal(found.filters, bioplaus.open_run(home / "run").weights("conv1"))
+    assert found.span == (found.images.min(), found.images.max()) and found.span[0] == 0.0
+    mean, scale = session.preprocess.mean, session.preprocess.scale
+    rendered = (found.reconstructions - mean) * scale
+    with network.xp.scope():
+        some = network.xp.host(network.predict(network.xp.array((found.images - mean) * scale)))
+    assert some.argmax(1).tolist() == found.inferred.tolist()
+    assert ((rendered - (found.images - mean) * scale) ** 2).mean() == pytest.approx(found.survey.error, rel=0.5)
     assert found.samples.shape == (10, 4, 1, 8, 8) and found.templates.shape == (10, 1, 8, 8)
     again, other = bioplaus.generate(home / "run"), bioplaus.generate(home / "run", seed=1)
     np.testing.assert_array_equal(found.samples, again.samples)
@@ -116,7 +123,7 @@ def test_trace_follows_one_image(inside, home):
     traced = bioplaus.trace(home / "run", 3)
     test = sessions.reread(home / "run").dataset.test
     assert found["label"] == traced.label == test.y[3]
-    np.testing.assert_allclose(traced.image, test.x[3], atol=1e-3)
+    np.testing.assert_array_equal(traced.image, test.x[3])
     assert sum(found["posterior"].values()) == pytest.approx(1.0, rel=1e-5)
     assert int(next(iter(found["posterior"]))) == found["inferred"] == traced.inferred == traced.posterior.argmax()
     path, head, *rows = done.out.splitlines()

@@ -111,7 +111,9 @@ def test_colours_keep_their_channels_and_gaps_are_clear():
     assert array[0, 41].tolist() == [0.0] * 4
     signed, _ = drawn(pictures.filters(x[:1] - 510.0, "conv1"))  # -255 where it was 255, else -510
     assert signed[0, 0].tolist() == [0.25, 0.0, 0.0, 1.0]
-    assert len(pictures.filters(x - 1.0, "conv1").axes) == 1
+    page = pictures.filters(x - 1.0, "conv1")
+    assert len(page.axes) == 1 and texts(page)[1].endswith("; grey is 0")
+    assert "grey" not in texts(pictures.filters(x[:, :1], "conv1"))[1]
 
 
 def test_samples_have_their_own_contrast_and_the_page_says_so():
