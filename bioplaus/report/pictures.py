@@ -245,7 +245,7 @@ def _figure(width: float, height: float, **how: Any) -> Any:
 def _paint(axes: Any, image: Array, span: tuple[float, float]) -> Any:
     """(1 or 3, H, W) on the axes; white where it is not a number. What a colour bar needs, None for colours."""
     axes.set_axis_off()
-    low, high = span
+    low, high = span if span[0] >= 0.0 else _about_zero(np.array(span))
     if len(image) == 1:
         return axes.imshow(image[0], cmap=SIGNED if low < 0 else GREY, vmin=low, vmax=high, interpolation="nearest")
     there = np.isfinite(image[0])

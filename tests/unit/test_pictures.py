@@ -99,6 +99,8 @@ def test_signs_are_drawn_about_zero_with_a_bar_and_grey_levels_without():
     grey = pictures.templates(np.ones((2, 1, 4, 4)), np.array([3, 1200]), ["a", "b"], (0.0, 2.0))
     assert len(grey.axes) == 1 and grey.axes[0].images[0].get_cmap().name == "gray"
     assert texts(grey)[2:] == ["a", "b", "3", "1,200"]
+    lopsided = pictures.templates(np.ones((2, 1, 4, 4)), np.array([1, 1]), ["a", "b"], (-1.0, 3.0))
+    assert drawn(lopsided)[1] == (-3.0, 3.0) and len(lopsided.axes) == 2
     assert drawn(pictures.liked(np.zeros((1, 1, 4, 4)), ["a"]))[1] == (-1.0, 1.0)
 
 
