@@ -8,19 +8,22 @@ if TYPE_CHECKING:
     from bioplaus.record import open_run
     from bioplaus.registry import register
     from bioplaus.train.listeners import Listener
-    from bioplaus.train.run import evaluate, resume, run
+    from bioplaus.train.run import evaluate, generate, prune, resume, run, trace
 
 # Public name -> module; imported when asked for, so that `import bioplaus` and the command's help cost nothing.
 _HOMES = {
     "Listener": "bioplaus.train.listeners",
     "build": "bioplaus.assemble",
     "evaluate": "bioplaus.train.run",
+    "generate": "bioplaus.train.run",
     "open_run": "bioplaus.record",
+    "prune": "bioplaus.train.run",
     "register": "bioplaus.registry",
     "resume": "bioplaus.train.run",
     "run": "bioplaus.train.run",
+    "trace": "bioplaus.train.run",
 }
-__all__ = ["Listener", "build", "evaluate", "open_run", "register", "resume", "run"]
+__all__ = ["Listener", "build", "evaluate", "generate", "open_run", "prune", "register", "resume", "run", "trace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
+from math import ceil, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from bioplaus.backend.streams import Stream
 from bioplaus.errors import ConfigError, DataError
 from bioplaus.network import Network
 from bioplaus.parts import TEST, Batch
-from bioplaus.units import Node
+from bioplaus.units import Node, Watch
 
 DOWN = TEST._replace(render=True)
 
@@ -38,6 +39,28 @@ class Usage:
 
     classes: Array
     switches: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a network renders of many images.
+
+    Attributes
+    ----------
+    samples : how many images
+    error : mean over images and their elements of (image - reconstruction)^2
+    same : share of images whose reconstruction is inferred as the same class
+    found (classes,) : how many were inferred as each class
+    templates (classes, ...) : mean of what was rendered of these, 0 where there are none
+    usage : how often classes and switches were used
+    """
+
+    samples: int
+    error: float
+    same: float
+    found: Array
+    templates: Array
+    usage: Usage
 
 
 @dataclass(frozen=True)
@@ -67,67 +90,96 @@ class LayerPath:
         """Units on an active path."""
         return self.contribution != 0.0
 
+    def carried(self, share: float = 0.01) -> float:
+        """How much of all contribution, by size, comes from this share of the units, those with most; one at least."""
+        sizes = np.sort(np.abs(self.contribution), axis=None)[::-1]
+        total = sizes.sum()
+        return float(sizes[: ceil(share * sizes.size)].sum() / total) if total else 0.0
 
-def reconstruct(network: Network, batch: Batch) -> Rendered:
-    """Every image of a batch, rendered from the class inferred through the switches inferred."""
+
+def renders(network: Network) -> bool:
+    """Whether the network renders anything."""
+    return hasattr(network.pass_, "infer")
+
+
+def reconstruct(network: Network, batch: Batch, watch: Watch | None = None) -> Rendered:
+    """Every image of a batch, rendered from the class inferred through the switches inferred, which ``watch`` sees."""
     xp, pass_ = network.xp, _generative(network)
     with xp.scope():
         output, tape = pass_.infer(batch.x, DOWN)
         label = output.argmax(-1)
-        image = pass_.render(xp.one_hot(label, pass_.output[0]), tape)
+        image = pass_.render(xp.one_hot(label, pass_.output[0]), tape, watch)
         return Rendered(*(xp.host(array) for array in (output, label, batch.x, image)))
+
+
+def survey(network: Network, batches: Iterable[Batch]) -> Survey:
+    """One look at many images.
+
+    Raises
+    ------
+    DataError       no images
+    """
+    xp, pass_ = network.xp, _generative(network)
+    totals, found = np.zeros((*pass_.output, *pass_.input)), np.zeros(pass_.output)
+    switches: list[Array] = []
+    samples, same, squares = 0, 0, 0.0
+    for batch in batches:
+        used: list[Array] = []
+
+        def note(unit: Any, seen: Any, z: Array, template: Array, used: list[Array] = used) -> Any:
+            if hasattr(unit, "switches"):
+                used.append(xp.host(unit.switches(seen).sum(0)))
+            return seen
+
+        _, label, image, reconstruction = reconstruct(network, batch, note)
+        mine = np.eye(len(found))[label]
+        totals += np.tensordot(mine.T, reconstruction, 1)
+        found += mine.sum(0)
+        switches = [a + b for a, b in zip(switches, used, strict=True)] if samples else used
+        samples += len(label)
+        squares += float(np.square(image - reconstruction, dtype=np.float64).sum())
+        with xp.scope():
+            same += int((xp.host(network.predict(xp.array(reconstruction)).argmax(-1)) == label).sum())
+    if not samples:
+        raise DataError("what a network renders: no images given, wanted one batch or more.")
+    return Survey(
+        samples,
+        squares / (samples * prod(pass_.input)),
+        same / samples,
+        found,
+        totals / np.maximum(found, 1.0).reshape((-1, *(1 for _ in pass_.input))),
+        Usage(found / samples, tuple(switch / samples for switch in switches)),
+    )
 
 
 def templates(network: Network, batches: Iterable[Batch]) -> Array:
     """Of every class, the mean of what it renders of the images inferred as such: (classes, ...), 0 where none is."""
-    pass_ = _generative(network)
-    total, seen = np.zeros((*pass_.output, *pass_.input)), np.zeros(pass_.output)
-    for batch in batches:
-        found = reconstruct(network, batch)
-        mine = np.eye(len(seen))[found.label]
-        total += np.tensordot(mine.T, found.reconstruction, 1)
-        seen += mine.sum(0)
-    return total / np.maximum(seen, 1.0).reshape((-1, *(1 for _ in pass_.input)))
+    return survey(network, batches).templates
 
 
 def usage(network: Network, batches: Iterable[Batch]) -> Usage:
     """The M-step for the model's chances: pi_c, pi_a and pi_t are the means of the classes and switches inferred."""
-    xp, pass_ = network.xp, _generative(network)
-    totals: list[Any] = []
-    classes, samples = 0.0, 0
-    for batch in batches:
-        found: list[Any] = []
-
-        def note(unit: Any, seen: Any, z: Array, template: Array, found: list[Any] = found) -> Any:
-            if hasattr(unit, "switches"):
-                found.append(xp.host(unit.switches(seen).sum(0)))
-            return seen
-
-        with xp.scope():
-            output, tape = pass_.infer(batch.x, DOWN)
-            best = xp.one_hot(output.argmax(-1), pass_.output[0])
-            pass_.render(best, tape, note)
-        classes, samples = classes + xp.host(best.sum(0)), samples + len(batch.x)
-        totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
-    if not samples:
-        raise DataError("usage of switches: no images given, wanted one batch or more.")
-    return Usage(classes / samples, tuple(total / samples for total in totals))
+    return survey(network, batches).usage
 
 
-def sample(network: Network, n: int, stream: Stream, used: Usage, noise: float = 0.0) -> tuple[Array, Array]:
+def sample(
+    network: Network, n: int, stream: Stream, used: Usage, noise: float = 0.0, labels: Array | None = None
+) -> tuple[Array, Array]:
     """Images drawn from the model: a class, every a and every t by their chances, rendered; plus noise.
 
     Parameters
     ----------
     n : how many
     noise : deviation at every pixel
+    labels : whole numbers (n,), the classes where they are not to be drawn
 
     Returns
     -------
     (classes (n,), images (n, ...))
     """
     xp, pass_, number = network.xp, _generative(network), count()
-    labels = stream.at("class").generator().choice(len(used.classes), n, p=used.classes / used.classes.sum())
+    if labels is None:
+        labels = stream.at("class").generator().choice(len(used.classes), n, p=used.classes / used.classes.sum())
 
     def draw(unit: Any, seen: Any, z: Array, template: Array) -> Any:
         if not hasattr(unit, "switches"):
@@ -165,12 +217,20 @@ def trace(network: Network, batch: Batch, index: int) -> list[LayerPath]:
     return [LayerPath(name, *(xp.host(array)[0] for array in arrays)) for name, *arrays in ways]
 
 
-def liked(network: Network, label: int, stream: Stream, starts: int = 100, rounds: int = 30) -> tuple[Array, Array]:
-    """The image of length one that makes the output of a class largest, I* = mu(c, g*) / ||mu(c, g*)||.
+def liked(
+    network: Network,
+    label: int,
+    stream: Stream,
+    starts: int = 100,
+    rounds: int = 30,
+    length: float = 1.0,
+    images: Array | None = None,
+) -> tuple[Array, Array]:
+    """The image of a given length that makes the output of a class largest, I* = length mu(c, g*) / ||mu(c, g*)||.
 
     For given switches g the best image is what they render, and for a given image the best switches are those inferred:
-    the two take turns, from many images of noise at once, and the best one is kept. In the nonnegative model without
-    biases and norms no turn lowers an output.
+    the two take turns, from many images at once, noise unless given, and the best one seen is kept. In the nonnegative
+    model without biases and norms no turn lowers an output, and the length does not matter.
 
     Returns
     -------
@@ -187,11 +247,12 @@ def liked(network: Network, label: int, stream: Stream, starts: int = 100, round
         raise DataError(f"class {label} asked, there are {pass_.output[0]}. Give one from 0 to {pass_.output[0] - 1}.")
     best, highest, outputs = np.zeros(pass_.input), -np.inf, []
     with xp.scope():
-        wanted = xp.one_hot(xp.raw([label] * starts), pass_.output[0])
-        images = xp.array(stream.generator().standard_normal((starts, *pass_.input)))
+        if images is None:
+            images = stream.generator().standard_normal((starts, *pass_.input))
+        images, wanted = xp.array(images), xp.one_hot(xp.raw([label] * len(images)), pass_.output[0])
         for _ in range(rounds):
             lengths = xp.sqrt((images * images).sum(tuple(range(1, images.ndim)), keepdims=True))
-            images = images / xp.maximum(lengths, 1e-30)
+            images = images * length / xp.maximum(lengths, 1e-30)
             output, tape = pass_.infer(images, DOWN)
             outputs.append(xp.host(output[:, label]))
             place = int(outputs[-1].argmax())
@@ -201,7 +262,25 @@ def liked(network: Network, label: int, stream: Stream, starts: int = 100, round
     return best, np.stack(outputs)
 
 
+def filters(network: Network) -> Array:
+    """What every unit of the first layer draws: its weights as images (units, channels, y, x), or samples (units, ...).
+
+    Going down a unit adds z times this to the image, at its place, for a template z that reaches it.
+
+    Raises
+    ------
+    ConfigError     the first layer draws no images
+    """
+    pass_, node = _generative(network), network.nodes[0]
+    W = network.xp.host(node.W)
+    if len(W.shape) == 4 and W.shape[1] == pass_.input[0]:
+        return W
+    if len(W.shape) == 2 and len(W) == prod(pass_.input):
+        return W.T.reshape((-1, *pass_.input))
+    raise ConfigError(f"layer {node.name!r} has weights {list(W.shape)}, which are no parts of {list(pass_.input)}.")
+
+
 def _generative(network: Network) -> Any:
-    if not hasattr(network.pass_, "infer"):
+    if not renders(network):
         raise ConfigError("this network renders nothing. Write pass: generative in its file.")
     return network.pass_

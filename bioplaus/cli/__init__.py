@@ -18,6 +18,8 @@ VERBS = {
     "resume": "Go on from the last checkpoint of a run.",
     "evaluate": "Score the network of a run.",
     "prune": "Show what is left of a pruned network.",
+    "generate": "Draw what a generative network would: reconstructions, samples, templates, filters.",
+    "trace": "Follow one test image up and down a generative network.",
     "inspect": "Show what the log of a run holds.",
     "list": "List parts, rules and networks.",
     "show": "Show what a part, rule or network is.",

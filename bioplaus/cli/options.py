@@ -22,6 +22,7 @@ DATA_DIR = click.option(
 
 
 ALLOW_CODE = click.option("--allow-code", is_flag=True, help="Let files name code, as ./my_rule.py:MyRule.")
+PICTURES = click.option("--out", metavar="DIR", help="Where pictures go; RUN/pictures where left out.")
 
 
 def OUTPUT(function: F) -> F:

@@ -140,6 +140,11 @@ class Record(Strict):
     activity: Cadence = Every(1, "epoch")
     feedback: Cadence = Every(50, "update")
     update: Cadence = Every(50, "update")
+    rendering: Cadence = Field(
+        default=Every(1, "epoch"),
+        description="of generative networks: use of switches, error of each layer's prediction",
+    )
+    templates: Cadence = Field(default=None, description="of generative networks: what each class renders")
     weights: Cadence = None
     batches: Cadence = None
     loss: Cadence = Field(default=None, description="loss of the last batch before an update")

@@ -32,6 +32,7 @@ class Column:
 
 _unit = (("unit",), ("time", "unit"))
 _samples = (("sample", "unit"), ("time", "sample", "unit"), ("sample", "unit", "y", "x"))
+_classes = (("class", "feature"), ("class", "channel", "y", "x"))
 _weights = (("in", "out"), ("out", "in", "kh", "kw"))
 
 
@@ -83,6 +84,14 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
         "sparsity": _per_unit("share of samples in which the unit is silent"),
         "kurtosis": _per_unit("kurtosis of activity"),
         "samples": Column("1", "activity in a fixed probe batch", _samples),
+    },
+    "layers/*/rendering": {
+        "use": _per_unit("share of a probe batch and its places in which the unit's switch is on, pi_a"),
+        "error": _number("mean square of the layer's input less what the layer renders of it"),
+    },
+    "templates": {
+        "image": Column("1", "mean of what is rendered of a probe batch's images inferred as the class", _classes),
+        "found": Column("1", "how many were inferred as the class", (("class",),)),
     },
     "layers/*/feedback": {
         "sign_agreement": _number("share of weights whose V and W have the same sign"),

@@ -18,6 +18,7 @@ from bioplaus.network import Network
 from bioplaus.ops.compare import cosine, length, sign_disagreement
 from bioplaus.parts import LOOK, Batch
 from bioplaus.record import Log
+from bioplaus.rendering import renders
 from bioplaus.train.listeners import Listener, Moment
 from bioplaus.units import Node
 
@@ -147,9 +148,7 @@ class Recorder(Listener):
                     changed_sign=changed_sign,
                 )
         self.before = {}
-        activity = self.record.activity
-        if activity and activity.unit == "update" and network.updates % activity.count == 0:
-            self.activity(network, network.updates)
+        self.probed(network, lambda every: every.unit == "update" and network.updates % every.count == 0)
 
     def pruned(self, network: Network, moment: Moment, layers: Sequence[Node]) -> None:
         """What is left of them, and how much it is used."""
@@ -187,12 +186,18 @@ class Recorder(Listener):
                 )
 
     def epoch_ended(self, network: Network, moment: Moment, row: dict[str, Any]) -> None:
-        """Scores, and the activities of the probe batch."""
-        step, epoch = network.updates, moment.epoch
-        self.scores(step, row)
-        activity = self.record.activity  # by epochs: here, once the statistics for testing are settled
-        if activity and activity.unit == "epoch" and epoch % activity.count == 0:
-            self.activity(network, step)
+        """Scores, and what the probe batch gives by epochs: here, once the statistics for testing are settled."""
+        self.scores(network.updates, row)
+        self.probed(network, lambda every: every.unit == "epoch" and moment.epoch % every.count == 0)
+
+    def probed(self, network: Network, due: Callable[[Every], bool]) -> None:
+        """The tables that look at the probe batch, those that are due."""
+        record = self.record
+        if record.activity and due(record.activity):
+            self.activity(network, network.updates)
+        rendering, templates = (each is not None and due(each) for each in (record.rendering, record.templates))
+        if (rendering or templates) and renders(network):
+            self.rendering(network, network.updates, rendering, templates)
 
     def activity(self, network: Network, step: int) -> None:
         """Mean, deviation, silence and kurtosis of every unit over the probe batch, and some samples as they are."""
@@ -217,6 +222,31 @@ class Recorder(Listener):
                     kurtosis=(square * square).mean(axes) / (variance * variance),
                     **({"samples": some + 0.0} if self.record.probe else {}),
                 )
+
+    def rendering(self, network: Network, step: int, layers: bool, templates: bool) -> None:
+        """Of the probe batch, rendered from the class inferred: how each layer does; what each class renders."""
+        xp, pass_, errors = network.xp, network.pass_, {}
+
+        def predict(unit: Any, seen: Any, z: Array, template: Array) -> Any:
+            if layers and isinstance(unit, Node):
+                away = seen.x - unit.map.down(z, unit.W)
+                errors[unit.name] = (away * away).mean()
+            return seen
+
+        with network.watching() as outputs, xp.scope():
+            output, tape = pass_.infer(self.probe.x, LOOK._replace(render=True))  # type: ignore[attr-defined]
+            classes = xp.one_hot(output.argmax(-1), network.output[0])
+            image = pass_.render(classes, tape, predict)  # type: ignore[attr-defined]
+        with xp.scope():
+            for name, error in errors.items():
+                y = outputs[name]
+                use = xp.floats(y != 0.0).mean((0, *range(2, y.ndim)))
+                self.wait(f"layers/{name}/rendering", step, use=use, error=error)
+            if templates:
+                found = classes.sum(0)
+                total = xp.linear(classes.T, image.reshape((len(image), -1)), None)
+                mean = total / xp.maximum(found, 1.0).reshape((-1, 1))
+                self.wait("templates", step, image=mean.reshape((-1, *image.shape[1:])), found=found)
 
     def wait(self, table: str, step: int, **row: Any) -> None:
         """A row for the log, still on the device."""

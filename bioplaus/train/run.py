@@ -14,6 +14,7 @@ from bioplaus.train.compact import Compact, compact
 from bioplaus.train.evaluate import Score
 from bioplaus.train.lines import Lines, Watching
 from bioplaus.train.listeners import Listener
+from bioplaus.train.pictures import Generated, Traced, generated, traced
 from bioplaus.train.session import Session
 
 
@@ -145,13 +146,56 @@ def prune(
     ------
     RunError        no run there; or its network cannot be made smaller, or has no dead unit
     """
+    session = _settled(run, dataset, data_dir, allow_code)
+    rows = usage.rows(session.network, session.feeds["test"], session.phases[-1].samples_per_batch)
+    return rows, None if out is None else compact(session, out)
+
+
+def generate(
+    run: str | Path,
+    *,
+    dataset: Any = None,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    allow_code: bool = False,
+) -> Generated:
+    """What a run's generative network would draw: reconstructions, samples, templates, filters, as arrays.
+
+    ``seed`` is of what is drawn at random: switches of the samples, and where the climb to what a class likes begins.
+
+    Raises
+    ------
+    RunError        no run there, or its network renders nothing
+    """
+    return generated(_settled(run, dataset, data_dir, allow_code), RunFolder.open(run).path, seed)
+
+
+def trace(
+    run: str | Path,
+    index: int,
+    *,
+    dataset: Any = None,
+    data_dir: str | Path | None = None,
+    allow_code: bool = False,
+) -> Traced:
+    """The way of one test image up through a run's generative network, and of the class inferred down again.
+
+    Raises
+    ------
+    RunError        no run there, or its network renders nothing
+    DataError       there is no test image of that number
+    """
+    return traced(_settled(run, dataset, data_dir, allow_code), RunFolder.open(run).path, index)
+
+
+def _settled(run: str | Path, dataset: Any, data_dir: str | Path | None, allow_code: bool) -> Session:
+    """A session at a run's last checkpoint, with the statistics for testing that belong to it."""
     directory = None if data_dir is None else Path(data_dir)
     session = sessions.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code)
-    network, size = session.network, session.phases[-1].samples_per_batch
-    if session.progress.place:
-        scoring.collect(network, session.feeds["train"], size, session.progress.epoch)
-    rows = usage.rows(network, session.feeds["test"], size)
-    return rows, None if out is None else compact(session, out)
+    if session.progress.place:  # else they are the last epoch's
+        size = session.phases[-1].samples_per_batch
+        scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)
+    return session
 
 
 def _complete(

@@ -16,7 +16,7 @@ from bioplaus.cli import VERBS, main
 from bioplaus.errors import NonFinite, PartError, RunError, Stopped
 
 PACKAGE = Path(__file__).parents[1] / "package_with_entrypoint"
-HEAVY = ("numpy", "scipy", "torch", "h5py", "pydantic")
+HEAVY = ("numpy", "scipy", "torch", "h5py", "pydantic", "matplotlib")
 
 
 @pytest.fixture

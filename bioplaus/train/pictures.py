@@ -1,0 +1,178 @@
+"""What a run's generative network would draw, as arrays on the host; ``report`` makes pictures of them.
+
+Images are in the units of the data set: what is rendered is scaled back, and the mean added that was taken away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bioplaus import rendering
+from bioplaus.backend.base import Array
+from bioplaus.backend.streams import Stream
+from bioplaus.errors import DataError, RunError
+from bioplaus.rendering import LayerPath, Survey
+from bioplaus.train.session import Session
+from bioplaus.train.usage import every_sample
+
+CLASSES = 10  # drawn at most
+PER_CLASS = 4  # test images and samples of each
+ROUNDS = 10  # of the climb to the image a class likes best
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Of a run in the folder ``path``, on a data set with classes of these names."""
+
+    path: Path
+    names: tuple[str, ...]
+
+    def folder(self, out: str | Path | None = None) -> Path:
+        """Where pictures of it go: into the run's folder, which nothing else reads there."""
+        return self.path / "pictures" if out is None else Path(out)
+
+
+@dataclass(frozen=True, eq=False)
+class Generated(Shown):
+    """What ``generate`` gives. ``drawn`` are the classes of the pictures, the first few; axes of images (..., C, H, W).
+
+    Attributes
+    ----------
+    survey : of the whole test set, with everything in the network's units; its ``templates`` are of all classes
+    images, reconstructions (n, ...), labels, inferred (n,) : some test images of each class drawn, the first ones
+    samples (classes drawn, k, ...) : from the model, their switches by the chances of ``survey.usage``
+    templates (classes drawn, ...) : those of the survey
+    liked (classes drawn, ...) : where climbing to the largest output of each class ends, from ``images`` brought to
+        their mean length; in the network's units
+    layer, filters (units, C, H, W) : the first layer, and what each of its units draws, in the network's units
+    span : least and greatest value of the test images given
+    """
+
+    drawn: tuple[int, ...]
+    survey: Survey
+    images: Array
+    reconstructions: Array
+    labels: Array
+    inferred: Array
+    samples: Array
+    templates: Array
+    liked: Array
+    layer: str
+    filters: Array
+    span: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Traced(Shown):
+    """What ``trace`` gives of one test image.
+
+    Attributes
+    ----------
+    index, label, inferred : its number, its class, the class inferred
+    posterior (classes,) : q(c | image), the softmax of the output
+    error : mean over the image's elements of (image - reconstruction)^2, in the network's units
+    image, reconstruction : (C, H, W), or (features,)
+    saliency : like the image, in the network's units; what each pixel adds to what is rendered: pixel x rendering
+    layers : the way up and down, from the first layer to the last
+    """
+
+    index: int
+    label: int
+    inferred: int
+    posterior: Array
+    error: float
+    image: Array
+    reconstruction: Array
+    saliency: Array
+    layers: list[LayerPath] = field(repr=False)
+
+
+def generated(session: Session, path: Path, seed: int) -> Generated:
+    """Reconstructions, samples, templates, what classes like best, and filters of a session's network.
+
+    Raises
+    ------
+    RunError        the network renders nothing
+    """
+    _check(session, path)
+    network, feed, stream = session.network, session.feeds["test"], Stream(seed)
+    labels = session.dataset.test.y
+    drawn = tuple(range(min(session.dataset.classes, CLASSES)))
+    some = np.concatenate([np.flatnonzero(labels == c)[:PER_CLASS] for c in drawn])
+    if not len(some):
+        raise DataError(f"{path}: the test set has no image of the first {len(drawn)} classes.")
+    filters = rendering.filters(network)
+    survey = rendering.survey(network, every_sample(feed, session.phases[-1].samples_per_batch))
+    found = rendering.reconstruct(network, feed.batch(some))
+    asked = np.repeat(drawn, PER_CLASS)
+    _, samples = rendering.sample(network, len(asked), stream.at("sample"), survey.usage, labels=asked)
+    length = float(np.sqrt(np.square(found.image).reshape((len(some), -1)).sum(1)).mean())
+    liked = [rendering.liked(network, c, stream, rounds=ROUNDS, length=length, images=found.image)[0] for c in drawn]
+    images = session.dataset.test.x[some].astype(np.float32)
+    return Generated(
+        path,
+        _names(session),
+        drawn,
+        survey,
+        images,
+        _seen(session, found.reconstruction),
+        labels[some],
+        found.label,
+        _seen(session, samples).reshape((len(drawn), PER_CLASS, *samples.shape[1:])),
+        _seen(session, survey.templates[: len(drawn)]),
+        np.stack(liked),
+        network.nodes[0].name,
+        filters,
+        (float(images.min()), float(images.max())),
+    )
+
+
+def traced(session: Session, path: Path, index: int) -> Traced:
+    """The way of one test image through a session's network, up and down.
+
+    Raises
+    ------
+    RunError        the network renders nothing
+    DataError       there is no test image of that number
+    """
+    _check(session, path)
+    network, feed = session.network, session.feeds["test"]
+    if not 0 <= index < len(feed):
+        raise DataError(f"test image {index} asked, there are {len(feed)}. Give a number from 0 to {len(feed) - 1}.")
+    batch = feed.batch(np.array([index]))
+    found, layers = rendering.reconstruct(network, batch), rendering.trace(network, batch, 0)
+    with network.xp.scope():
+        posterior = np.exp(network.xp.host(network.xp.log_softmax(network.xp.array(found.output)))[0])
+    return Traced(
+        path,
+        _names(session),
+        index,
+        int(session.dataset.test.y[index]),
+        int(found.label[0]),
+        posterior,
+        float(np.square(found.image - found.reconstruction, dtype=np.float64).mean()),
+        session.dataset.test.x[index].astype(np.float32),
+        _seen(session, found.reconstruction)[0],
+        (found.image * found.reconstruction)[0],
+        layers,
+    )
+
+
+def _check(session: Session, path: Path) -> None:
+    name = session.config.network.name
+    if not rendering.renders(session.network):
+        raise RunError(f"{path}: network {name!r} renders nothing. Train one with pass: generative, such as drmm5.")
+    if session.dataset.has_targets:
+        raise RunError(f"{path}: its data set has targets, no classes. Give a run that classifies.")
+
+
+def _seen(session: Session, x: Array) -> Array:
+    """As the data set has it, before the network's own centring and scaling."""
+    return x / session.preprocess.scale + session.preprocess.mean
+
+
+def _names(session: Session) -> tuple[str, ...]:
+    return session.dataset.names or tuple(map(str, range(session.dataset.classes)))

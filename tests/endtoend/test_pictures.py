@@ -1,0 +1,188 @@
+"""A generative network is trained on digits, draws, and lets one image be followed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import bioplaus
+from bioplaus.cli import main
+from bioplaus.errors import DataError, RunError
+from bioplaus.report import pictures
+from bioplaus.train import session as sessions
+
+pytest.importorskip("matplotlib")
+NETWORK = """
+network: tiny
+input: [1, 8, 8]
+pass: generative
+layers:
+- conv1: {conv: 6, kernel: 3, pad: full}
+- norm
+- relu
+- maxpool: 2
+- conv2: {conv: 8, kernel: 3}
+- norm
+- relu
+- globalmeanpool
+- out: {dense: classes}
+"""
+RULE = """
+rule: drawing
+defaults: {norm: {recipe: batch, affine: true}, update: {recipe: adam, rate: 1.0e-2}}
+losses: {cross_entropy: {weight: 1.0}, reconstruction: {weight: 0.5}}
+data: {validation: 0.58, preprocess: standard}
+training: {reduction: mean, epochs: 2, samples_per_batch: 100}
+record: {templates: 1 epoch}
+"""
+NAMES = ["reconstructions", "samples", "templates", "liked", "filters"]
+
+
+@pytest.fixture(scope="module")
+def home(server, tmp_path_factory):
+    """A folder with a run that renders and one that does not."""
+    program = replace(server, folder=tmp_path_factory.mktemp("pictures"))
+    (program.folder / "rule.yaml").write_text(RULE)
+    (program.folder / "net.yaml").write_text(NETWORK)
+    about = ["--dataset", "digits", "--backend", "numpy", "--threads", "1", "--quiet"]
+    assert program("run", "rule.yaml", *about, "--network", "net.yaml", "--out", "run") == (0, "", "")
+    assert program("run", "sgd", *about, "--epochs", "1", "--out", "plain") == (0, "", "")
+    return program.folder
+
+
+@pytest.fixture
+def inside(program, home):
+    """The command line in a copy of that folder."""
+    shutil.copytree(home, program.folder, dirs_exist_ok=True)
+    return program
+
+
+def pngs(folder):
+    found = sorted(path.name for path in folder.iterdir())
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in found)
+    return found
+
+
+def test_generate_draws_and_says_how_well(inside):
+    done = inside("generate", "run")
+    assert (done.code, done.err) == (0, "")
+    *written, error, same = done.out.splitlines()
+    assert [line.rpartition("run/")[2] for line in written] == [f"pictures/{name}.png" for name in NAMES]
+    assert pngs(inside.folder / "run" / "pictures") == sorted(f"{name}.png" for name in NAMES)
+    found = json.loads(inside("generate", "run", "--json", "--out", "elsewhere").out)
+    assert pngs(inside.folder / "elsewhere") == sorted(f"{name}.png" for name in NAMES)
+    assert error == f"mean squared error of the reconstructions: {found['error']:.4g} ({found['images']} test images)"
+    assert same == f"classified like their image: {found['same_class']:.2f} % of the reconstructions"
+    run = bioplaus.open_run(inside.folder / "run")
+    assert found["error"] == pytest.approx(run.metrics.test.loss_reconstruction[-1], rel=1e-4)
+    assert list(found["inferred"]) == [str(c) for c in range(10)] and sum(found["inferred"].values()) == 359
+    assert found["images"] == 359 and 0 < found["same_class"] <= 100
+    assert list(found["pictures"]) == NAMES
+    assert inside("resume", "run", "--epochs", "3", "--quiet") == (0, "", "")  # pictures are in nobody's way
+    assert inside("run", "run/config.yaml", "--out", "again", "--quiet").code == 0
+
+
+def test_what_is_drawn_is_the_run_s_own(home):
+    found = bioplaus.generate(home / "run")
+    session = sessions.reread(home / "run")
+    test = session.dataset.test
+    assert found.path == home / "run" and found.layer == "conv1"
+    assert found.images.shape == (40, 1, 8, 8) and np.bincount(found.labels).tolist() == [4] * 10
+    for image, label in zip(found.images, found.labels, strict=True):  # as the data set has them
+        same = (test.x == image).all((1, 2, 3))
+        assert label in test.y[same]
+    batch = session.feeds["test"].batch(np.arange(359))
+    network = session.network
+    with network.xp.scope():
+        inferred = network.xp.host(network.predict(batch.x)).argmax(1)
+    assert found.survey.found.tolist() == np.bincount(inferred, minlength=10).tolist()
+    np.testing.assert_array_equal(found.filters, bioplaus.open_run(home / "run").weights("conv1"))
+    assert found.span == (found.images.min(), found.images.max()) and found.span[0] == 0.0
+    mean, scale = session.preprocess.mean, session.preprocess.scale
+    rendered = (found.reconstructions - mean) * scale
+    with network.xp.scope():
+        some = network.xp.host(network.predict(network.xp.array((found.images - mean) * scale)))
+    assert some.argmax(1).tolist() == found.inferred.tolist()
+    assert ((rendered - (found.images - mean) * scale) ** 2).mean() == pytest.approx(found.survey.error, rel=0.5)
+    assert found.samples.shape == (10, 4, 1, 8, 8) and found.templates.shape == (10, 1, 8, 8)
+    again, other = bioplaus.generate(home / "run"), bioplaus.generate(home / "run", seed=1)
+    np.testing.assert_array_equal(found.samples, again.samples)
+    assert np.abs(found.samples - other.samples).max() > 0
+
+
+def test_trace_follows_one_image(inside, home):
+    done = inside("trace", "run", "--index", 3)
+    assert (done.code, done.err) == (0, "")
+    assert pngs(inside.folder / "run" / "pictures") == ["trace-3.png"]
+    found = json.loads(inside("trace", "run", "--index", 3, "--json", "--out", "elsewhere").out)
+    assert pngs(inside.folder / "elsewhere") == ["trace-3.png"]
+    traced = bioplaus.trace(home / "run", 3)
+    test = sessions.reread(home / "run").dataset.test
+    assert found["label"] == traced.label == test.y[3]
+    np.testing.assert_array_equal(traced.image, test.x[3])
+    assert sum(found["posterior"].values()) == pytest.approx(1.0, rel=1e-5)
+    assert int(next(iter(found["posterior"]))) == found["inferred"] == traced.inferred == traced.posterior.argmax()
+    path, head, *rows = done.out.splitlines()
+    assert path.endswith("run/pictures/trace-3.png") and head.startswith(f"test image 3, {test.y[3]}: q(class | image)")
+    assert [row.split()[0] for row in rows] == ["layer", "conv1", "conv2", "out"]
+    for row, path, said in zip(rows[1:], traced.layers, found["layers"], strict=True):
+        active, size = int((path.activity * path.rendered != 0).sum()), path.activity.size
+        most = np.sort(np.abs(path.activity * path.rendered).ravel())[-max(1, -(-size // 100)) :].sum()
+        carried = 100 * most / np.abs(path.activity * path.rendered).sum()
+        assert said == {"layer": path.layer, "units": size, "active": active, "carried": pytest.approx(carried)}
+        assert row.split() == [path.layer, f"{size}", f"{active}", f"{100 * active / size:.1f}", f"{carried:.1f}"]
+    scale = sessions.reread(home / "run").preprocess
+    seen = (test.x[3] - scale.mean) * scale.scale
+    rendered = (traced.reconstruction - scale.mean) * scale.scale
+    np.testing.assert_allclose(traced.saliency, seen * rendered, atol=1e-4)
+    assert traced.error == pytest.approx(((seen - rendered) ** 2).mean(), rel=1e-4)
+
+
+def test_the_log_has_what_is_rendered(home):
+    run, plain = bioplaus.open_run(home / "run"), bioplaus.open_run(home / "plain")
+    for layer, units in (("conv1", 6), ("conv2", 8), ("out", 10)):
+        rows = run.layer(layer).rendering
+        assert rows.use.shape == (2, units) and (rows.use <= 1).all() and (rows.error > 0).all()
+    templates = run.table("templates")
+    assert templates["image"].shape == (2, 10, 1, 8, 8) and templates["found"].sum(1).tolist() == [100, 100]
+    assert not any("rendering" in table or table == "templates" for table in plain.tables)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["generate", "plain"], "plain: network 'digits_net' renders nothing. Train one with pass: generative"),
+        (["trace", "plain", "--index", "0"], "plain: network 'digits_net' renders nothing."),
+        (["trace", "run", "--index", "359"], "test image 359 asked, there are 359. Give a number from 0 to 358."),
+        (["trace", "run", "--index", "-1"], "test image -1 asked, there are 359."),
+        (["trace", "run", "--index", "one"], "Invalid value for '--index'"),
+        (["trace", "run"], "Missing option '--index'"),
+        (["generate", "nowhere"], "nowhere: does not exist."),
+        (["generate", "run", "--out", "net.yaml"], "net.yaml: cannot be written ("),
+        (["generate", "run", "--seed", "-1"], "Invalid value for '--seed'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line_and_nothing_is_written(inside, args, said):
+    before = sorted(inside.folder.rglob("*"))
+    done = inside(*args)
+    assert (done.code, done.out) == (2, "") and said in done.line
+    assert sorted(inside.folder.rglob("*")) == before
+
+
+def test_without_matplotlib_nothing_is_done_but_arrays_come(home, monkeypatch, capsys):
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    for args in (["generate", str(home / "run")], ["trace", str(home / "run"), "--index", "0"]):
+        assert main(args) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and "Install bioplaus[plot]" in err
+    assert not (home / "run" / "pictures").exists()
+    assert bioplaus.trace(home / "run", 0).layers
+    with pytest.raises(DataError):
+        bioplaus.trace(home / "run", 359)
+    with pytest.raises(RunError):
+        bioplaus.generate(home / "plain")
