@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import resources
 from math import prod
 
 import numpy as np
@@ -511,6 +513,37 @@ def test_hebb_learns_to_reconstruct(engine, on):
         net.accumulate(batch)
         net.update()
     assert missed[-1] < 0.7 * float((batch.x**2).mean()) < missed[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rule", "updates"), [("drmm_em", 50), ("drmm_hebb", 140)])
+def test_the_shipped_rules_learn_to_reconstruct_digits_and_to_tell_them_apart(rule, updates):
+    """100 labels, one small layer: most of the power of the images is rendered, and classes are told apart."""
+    pytest.importorskip("torch")
+    stored = np.load(resources.files("bioplaus.data") / "digits.npz")
+    (X, y), (test, labels) = ((stored[f"X{part}"] / 16.0, stored[f"y{part}"]) for part in ("", "_test"))
+    layers = [{"c": {"conv": 12, "kernel": 3, "pad": "half", "init": "xavier"}}, "norm", "relu", {"maxpool": 2}]
+    layers += ["flatten", {"out": {"dense": 10, "init": "xavier"}}]
+    network = {
+        "network": "g",
+        "input": [1, 8, 8],
+        "pass": {"recipe": "generative", "topdown_class": "label"},
+        "layers": layers,
+    }
+    xp = assemble.array_library("torch", dtype="float32", threads=1)
+    found = []
+    for seed in range(2):
+        settings = config.load(rule, network=network, sets=[f"seed={seed}"])
+        net = assemble.assembled(settings, classes=10, xp=xp)
+        rng = np.random.default_rng(seed)
+        known = np.concatenate([np.flatnonzero(y == c)[:10] for c in range(10)])
+        for _ in range(updates):
+            index = np.concatenate([rng.choice(known, 100), rng.choice(len(X), 100)])
+            net.accumulate(replace(net.batch(X[index, None], y[index].astype(int)), labelled=100))
+            net.update()
+        missed = (net.xp.host(net.predict(net.xp.array(test[:, None]))).argmax(1) != labels).mean()
+        found.append((float(net.terms["reconstruction"]) / 200 / (X**2).mean(), missed))
+    assert max(left for left, _ in found) < 0.5 and max(missed for _, missed in found) < 0.25, found
 
 
 def test_em_wants_a_map_it_can_solve_for(engine):
