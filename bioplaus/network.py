@@ -131,7 +131,7 @@ class Network:
         values: dict[str, Array] = {}
         wrong: Array = 0.0
         for visit, (half, shares) in enumerate(halves(batch)):
-            now = at._replace(visit=visit)
+            now = at._replace(visit=visit, watch=batch.labelled is None or half.labelled == 0)
             signals, tape = self._up(half, now)
             found, errors = self._scores(signals, half, now, shares)
             values = {name: value + values[name] if values else value for name, value in found.items()}

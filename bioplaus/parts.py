@@ -31,6 +31,7 @@ class At(NamedTuple):
     collect: bool = False  # a pass that only gathers statistics for testing
     batch: int = 0  # how many batches have been learned from: whoever draws per batch draws at this number
     starts: bool = True  # the samples begin here; False: they go on from the batch before, and so do carried states
+    watch: bool = True  # may pruning watch? not the labelled samples of a batch that has others too
     render: bool = False  # a generative pass goes down too, and what forward hands back is kept for it, in testing too
 
 

@@ -226,7 +226,7 @@ class Node:
     def back(self, dn: Array | None, cache: Local, top: Array, learn: Learn) -> Array | None:
         """Hand the error down, and learn."""
         cache.dn = dn
-        if self.survivors is not None and cache.at.track:
+        if self.survivors is not None and cache.at.track and cache.at.watch:
             self.survivors.pruning.observe(self.map, cache, self.W, self.survivors.memory)
         silent = dn is None or not self.listened
         dx = None if silent else self.channel.carry(self.map, dn, top, self.feedback)

@@ -84,15 +84,21 @@ class ConvMap:
 
         Of ||x - down(u, W)||^2 it is the normal matrix, the same for every input channel.
         """
-        size = len(out)
-        wide = ConvMap(self.xp, self.window, (size, self.channels[1]))  # one input channel for each filter element
-        each = self.xp.one_hot(self.xp.raw(list(range(size))), size)
-        each = each.reshape((self.channels[1], *self.window.kernel, size))
-        W = self.xp.image(each.swapaxes(-1, -2).swapaxes(-2, -3))
         for start in range(0, len(u), AT_ONCE):
-            seen = wide.down(u[start : start + AT_ONCE], W)
-            rows = seen.swapaxes(-3, -2).swapaxes(-2, -1).reshape((-1, size))
-            self.xp.linear_outer(rows, rows, out, 1.0, 1.0)
+            rows = self.shifted(u[start : start + AT_ONCE]).reshape((len(out), -1))
+            out += self.xp.linear_down(rows, rows)
+
+    def shifted(self, u: Array) -> Array:
+        """(O, kh, kw, N, H, W): what every filter element, were it 1, would render of u (N, O, H', W')."""
+        window, u = self.window, u.swapaxes(0, 1)
+        (kh, kw), (sh, sw), (top, _, left, _), (h, w) = window.kernel, window.stride, window.pad, window.size
+        found = self.xp.zeros((len(u), kh, kw, u.shape[1], h, w))
+        for i in range(kh):
+            rows, r = _inside(window.output[0], sh, i - top, h)
+            for j in range(kw):
+                columns, c = _inside(window.output[1], sw, j - left, w)
+                found[:, i, j, :, r, c] = u[:, :, rows, columns]
+        return found
 
 
 @dataclass(frozen=True)
@@ -220,6 +226,14 @@ class ConvTransposed:
             raise ShapeError(f"layer {site.name!r}: nothing is left of the map after cropping {list(pad)}.")
         map = ConvTransposedMap(site.xp, Window(kernel, stride, pad, size), (channels, self.filters))
         return site.node(map, self.init, self.bias), map.output
+
+
+def _inside(count: int, stride: int, shift: int, size: int) -> tuple[slice, slice]:
+    """Which k < ``count`` have a place k stride + shift on a map of this size, and these places."""
+    first, end = max(0, -(shift // stride)), min(count, (size - 1 - shift) // stride + 1)
+    if end <= first:
+        return slice(0), slice(0)
+    return slice(first, end), slice(first * stride + shift, (end - 1) * stride + shift + 1, stride)
 
 
 def _pair(value: Pair) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from bioplaus.parts import Map
 
 
 def places(map: Map) -> int:
-    """How often each weight is used for one sample: at every place of a map, once in a dense layer."""
-    return max(1, map.fan_in * prod(map.output) // prod(map.shape))
+    """How often each weight is used for one sample: wherever a window lies on a map, once in a dense layer."""
+    window = getattr(map, "window", None)
+    return prod(window.output) if window else max(1, map.fan_in * prod(map.output) // prod(map.shape))
 
 
 def whole(map: Map) -> int:

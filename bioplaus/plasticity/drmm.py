@@ -25,11 +25,13 @@ from bioplaus.parts import Local, Map, State
 
 @dataclass(frozen=True)
 class RenderingHebb:
-    """dW = sum u (I - I^), normalized: under ``reduction: mean`` and without momentum no rate up to 1 makes I^ worse.
+    """dW = sum u (I - I^), normalized: without momentum no rate up to 1 makes I^ worse at the switches inferred.
 
-    The step is 1 / (kh kw mean ||u||^2) of the slope: the trace of the normal matrix bounds its largest eigenvalue.
-    ``normalized: false`` leaves it to the rate. ``unit_norm``: activity goes up through filters of length one.
-    ``nonnegative``: weights are cut off at 0, as the nonnegative model has it in all layers above the first.
+    The step is 1 / (kh kw sum ||u||^2) of the slope: the trace of the normal matrix bounds its largest eigenvalue. Both
+    sums are over all samples since the last update, so that of two halves of a batch each counts by what it renders.
+    ``normalized: false``: the mean over these samples; the rate alone says how far. ``unit_norm``: activity goes up
+    through filters of length one. ``nonnegative``: weights are cut off at 0, as the nonnegative model has it in all
+    layers above the first.
 
     Source: Patel, Convnets from first principles (slides); NINAI report (2017), section 2.
     """
@@ -40,16 +42,21 @@ class RenderingHebb:
     needs = {"x", "u", "x_hat"}
     local = True
 
-    def dW(self, local: Local, map: Map, W: Array, out: Array, scale: float) -> None:
-        """out += scale * sum u (x - x_hat), over the step that is safe."""
-        missed = local.x - local.x_hat
-        if not self.normalized:
-            map.outer(missed, local.u, out, scale)
-            return
-        change, taps = map.xp.zeros(map.shape), prod(map.shape) // (map.input[0] * map.output[0])
-        map.outer(missed, local.u, change, scale)
-        energy = (local.u * local.u).sum() * (taps / len(local.u))
-        out += change / map.xp.maximum(energy, 1e-30)
+    def init(self, map: Map) -> State:
+        """sum u (x - x_hat) in W's shape, and what it is to be divided by."""
+        return {"change": map.xp.zeros(map.shape), "over": map.xp.zeros((1,))}
+
+    def gather(self, local: Local, map: Map, W: Array, state: State) -> None:
+        """Add one visit to both."""
+        map.outer(local.x - local.x_hat, local.u, state["change"])
+        taps = prod(map.shape) // (map.input[0] * map.output[0])
+        state["over"] += taps * (local.u * local.u).sum() if self.normalized else len(local.u)
+
+    def settle(self, map: Map, W: Array, state: State) -> Array:
+        """The one over the other, and nothing is gathered any more."""
+        change = state["change"] / map.xp.maximum(state["over"], 1e-30)
+        state["change"][...], state["over"][...] = 0.0, 0.0
+        return change
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,8 @@ class RatNeocortex:
 
     def __post_init__(self) -> None:
         wanted = "shares of what is left, from 0 to below 1"
+        if not self.rates:
+            raise ValueError(f"rates is []; wanted {wanted}")
         _check_each("rates", self.rates, lambda rate: 0.0 <= rate < 1.0, wanted)
         needed = self.period * len(self.rates)
         if self.phases > 1 and self.phase_epochs < needed:

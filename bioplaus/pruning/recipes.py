@@ -89,8 +89,9 @@ def uili_sp(
 
     A running average over batches, from 1 on, of the share of samples and places with presynaptic and postsynaptic
     activity above zero (after norm and activation, before pooling); or, by ``contribution``, of |w x| where the
-    postsynaptic unit is active. Watching costs one more product per layer, as dear as its dW: half a step of LeNet-5 on
-    a CPU, and with ``every: 10`` a twentieth; the average then moves as much more slowly.
+    postsynaptic unit is active. Where only some samples have labels, the others are watched. Watching costs one more
+    product per layer, as dear as its dW: half a step of LeNet-5 on a CPU, and with ``every: 10`` a twentieth; the
+    average then moves as much more slowly.
 
     Source: NINAI report (2017), use-it-or-lose-it synapse pruning (UILI-SP).
     """

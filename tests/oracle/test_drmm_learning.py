@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import resources
 from math import prod
 
 import numpy as np
@@ -107,6 +109,16 @@ def energy(map, x, u, W):
     return float(((x - map.down(u, W)) ** 2).sum()) / len(x)
 
 
+def wanted(rule, map, W, *updates):
+    """What a rule wants of W after the last of some updates, each of one visit or, as a list, of several."""
+    state = rule.init(map)
+    for update in updates:
+        for x, u in [update] if isinstance(update, tuple) else update:
+            rule.gather(local(map, x, u, W), map, W, state)
+        change = rule.settle(map, W, state)
+    return change
+
+
 # -- the Hebbian rule ------------------------------------------------------------------------
 @by_map
 @on_each
@@ -116,13 +128,10 @@ def test_hebb_by_loops(kind, on):
     x, u, W = seen(xp, map)
     host = {name: xp.host(a) for name, a in {"x": x, "u": u, "x_hat": map.down(u, W)}.items()}
     change = loops(map, host["u"], host["x"]) - loops(map, host["u"], host["x_hat"])
-    out = xp.zeros(map.shape) + 1.0
-    RenderingHebb(normalized=False).dW(local(map, x, u, W), map, W, out, 0.5)
-    np.testing.assert_allclose(xp.host(out), 1.0 + 0.5 * change, rtol=1e-11, atol=1e-12)
     taps = 1 if kind == "dense" else prod(map.window.kernel)
-    out = xp.zeros(map.shape)
-    RenderingHebb().dW(local(map, x, u, W), map, W, out, 1.0 / N)
-    np.testing.assert_allclose(xp.host(out), change / (taps * (host["u"] ** 2).sum()), rtol=1e-11, atol=1e-13)
+    for rule, over in ((RenderingHebb(normalized=False), N), (RenderingHebb(), taps * (host["u"] ** 2).sum())):
+        found = wanted(rule, map, W, (x, u), (x, u))  # nothing is left over from the first time
+        np.testing.assert_allclose(xp.host(found), change / over, rtol=1e-11, atol=1e-13)
 
 
 @by_map
@@ -130,8 +139,7 @@ def test_hebb_is_half_the_way_down_the_slope_of_the_reconstruction(kind):
     """dW = -1/2 dE/dW at fixed switches, by central differences."""
     map = mapped(NumPy("float64"), kind)
     x, u, W = seen(map.xp, map)
-    dW = np.zeros(map.shape)
-    RenderingHebb(normalized=False).dW(local(map, x, u, W), map, W, dW, 1.0 / N)
+    dW = wanted(RenderingHebb(normalized=False), map, W, (x, u))
     for k in range(5):
         step = 1e-5 * np.random.default_rng(k).standard_normal(map.shape)
         slope = (energy(map, x, u, W + step) - energy(map, x, u, W - step)) / 2
@@ -142,9 +150,7 @@ def test_hebb_is_half_the_way_down_the_slope_of_the_reconstruction(kind):
 def test_least_squares_are_a_fixed_point_of_hebb(kind):
     map = mapped(NumPy("float64"), kind)
     x, u, W = seen(map.xp, map)
-    dW, away = np.zeros(map.shape), np.zeros(map.shape)
-    RenderingHebb().dW(local(map, x, u, least_squares(map, u, x)), map, W, dW, 1.0)
-    RenderingHebb().dW(local(map, x, u, W), map, W, away, 1.0)
+    dW, away = (wanted(RenderingHebb(), map, start, (x, u)) for start in (least_squares(map, u, x), W))
     assert np.abs(dW).max() < 1e-12 * np.abs(away).max() + 1e-13
     assert np.abs(away).max() > 1e-2
 
@@ -169,9 +175,7 @@ def test_at_fixed_switches_the_error_never_rises(kernel, stride, pad, channels, 
     W, rule = rng.standard_normal(map.shape), RenderingHebb()
     before = energy(map, x, u, W)
     for _ in range(5):
-        dW = np.zeros(map.shape)
-        rule.dW(local(map, x, u, W), map, W, dW, 1.0 / 4)
-        W = W + dW
+        W = W + wanted(rule, map, W, (x, u))
         after = energy(map, x, u, W)
         assert np.isfinite(W).all() and after <= before * (1 + 1e-12)
         before = after
@@ -181,10 +185,28 @@ def test_beyond_twice_that_step_it_can_rise(engine):
     map = mapped(NumPy("float64"), "dense")
     x, W = np.random.default_rng(0).standard_normal((N, 6)), np.zeros((6, 3))
     u = np.ones((N, 1)) * np.array([1.0, 0.0, 0.0])  # one eigenvalue, which is the trace
-    dW = np.zeros(map.shape)
-    RenderingHebb().dW(local(map, x, u, W), map, W, dW, 1.0 / N)
+    dW = wanted(RenderingHebb(), map, W, (x, u))
     start = energy(map, x, u, W)
     assert energy(map, x, u, W + 1.99 * dW) < start < energy(map, x, u, W + 2.01 * dW)
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 5), st.floats(0.01, 30.0)), min_size=2, max_size=4),
+    kind=st.sampled_from(list(WINDOWS)),
+    seed=st.integers(0, 99),
+)
+def test_visits_of_any_energy_make_one_step_that_never_makes_it_worse(sizes, kind, seed):
+    """Halves of a batch, or batches of an update, are more samples: their error together never rises, OLS stays."""
+    map, visits = mapped(NumPy("float64"), kind), []
+    for k, (n, scale) in enumerate(sizes):
+        x, u, W = seen(map.xp, map, seed + 100 * k, n)
+        visits.append((x, scale * u))
+    x, u = (np.concatenate([visit[k] for visit in visits]) for k in (0, 1))
+    change = wanted(RenderingHebb(), map, W, visits)
+    np.testing.assert_allclose(change, wanted(RenderingHebb(), map, W, (x, u)), rtol=1e-9, atol=1e-13)
+    assert energy(map, x, u, W + change) <= energy(map, x, u, W) * (1 + 1e-12)
+    best = least_squares(map, u, x)
+    assert np.abs(wanted(RenderingHebb(), map, best, visits)).max() < 1e-9 * max(1.0, np.abs(best).max())
 
 
 # -- the M-step ------------------------------------------------------------------------------
@@ -291,6 +313,7 @@ def test_every_layer_learns_from_its_own_input_and_rendering(engine, on):
     batch = drawn(engine, net)
     expected = visible(net, batch)
     net.accumulate(batch)
+    net.settle()
     for node in net.nodes:
         x, u, x_hat = (a.numpy() for a in expected[node.name])
         change = (loops(node.map, u, x) - loops(node.map, u, x_hat)) / N
@@ -313,6 +336,7 @@ def test_hebb_needs_no_error_from_above(engine, on, monkeypatch):
     found = []
     for each in (batch, other):
         net.accumulate(each)
+        net.settle()
         found.append(engine.dW(net))
         net.update(rate=0.0)
     for name in found[0]:
@@ -330,6 +354,7 @@ def test_local_layers_and_layers_that_learn_from_errors_mix(engine, plain, on):
     for net in (mixed, every, local_):
         engine.shake(net)
         net.accumulate(batch)
+        net.settle()
     dW = [engine.dW(net) for net in (mixed, every, local_)]
     for name, found in dW[0].items():
         np.testing.assert_allclose(found, dW[2 if name.startswith("c") else 1][name], rtol=1e-11, err_msg=name)
@@ -488,6 +513,37 @@ def test_hebb_learns_to_reconstruct(engine, on):
         net.accumulate(batch)
         net.update()
     assert missed[-1] < 0.7 * float((batch.x**2).mean()) < missed[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rule", "updates"), [("drmm_em", 50), ("drmm_hebb", 140)])
+def test_the_shipped_rules_learn_to_reconstruct_digits_and_to_tell_them_apart(rule, updates):
+    """100 labels, one small layer: most of the power of the images is rendered, and classes are told apart."""
+    pytest.importorskip("torch")
+    stored = np.load(resources.files("bioplaus.data") / "digits.npz")
+    (X, y), (test, labels) = ((stored[f"X{part}"] / 16.0, stored[f"y{part}"]) for part in ("", "_test"))
+    layers = [{"c": {"conv": 12, "kernel": 3, "pad": "half", "init": "xavier"}}, "norm", "relu", {"maxpool": 2}]
+    layers += ["flatten", {"out": {"dense": 10, "init": "xavier"}}]
+    network = {
+        "network": "g",
+        "input": [1, 8, 8],
+        "pass": {"recipe": "generative", "topdown_class": "label"},
+        "layers": layers,
+    }
+    xp = assemble.array_library("torch", dtype="float32", threads=1)
+    found = []
+    for seed in range(2):
+        settings = config.load(rule, network=network, sets=[f"seed={seed}"])
+        net = assemble.assembled(settings, classes=10, xp=xp)
+        rng = np.random.default_rng(seed)
+        known = np.concatenate([np.flatnonzero(y == c)[:10] for c in range(10)])
+        for _ in range(updates):
+            index = np.concatenate([rng.choice(known, 100), rng.choice(len(X), 100)])
+            net.accumulate(replace(net.batch(X[index, None], y[index].astype(int)), labelled=100))
+            net.update()
+        missed = (net.xp.host(net.predict(net.xp.array(test[:, None]))).argmax(1) != labels).mean()
+        found.append((float(net.terms["reconstruction"]) / 200 / (X**2).mean(), missed))
+    assert max(left for left, _ in found) < 0.5 and max(missed for _, missed in found) < 0.25, found
 
 
 def test_em_wants_a_map_it_can_solve_for(engine):

@@ -109,5 +109,7 @@ def test_a_layer_costs_two_operations_per_weight_and_place():
     assert {name: flops.whole(map) for name, map in sizes.items()} == {name: row[1] for name, row in LENET.items()}
     grown = ConvTransposedMap(xp, Window((2, 2), (2, 2), (0, 0, 0, 0), (8, 8)), (3, 5))
     assert flops.whole(grown) == 2 * (3 * 5 * 2 * 2) * (4 * 4)
+    apart = ConvTransposedMap(xp, Window((3, 3), (2, 2), (0, 0, 0, 0), (9, 9)), (1, 1))  # strides do not divide kernels
+    assert flops.whole(apart) == 2 * 9 * (4 * 4)  # every input goes to nine outputs
     assert sum(row[0] for row in DRMM) == 131_204
     assert sum(row[1] for row in DRMM) == 33_138_888 and sum(row[2] for row in DRMM) == 34_671_636

@@ -473,6 +473,19 @@ def test_neurons_that_do_not_exist_render_nothing(engine, on):
     assert (net.xp.host(net._up(batch, At(track=False))[0]["reconstruction"]) != found).any()
 
 
+@on_each
+def test_what_rendered_for_neurons_that_do_not_exist_learns_nothing(engine, on):
+    """They hear no error of a rendering either: weights above that reach them alone stay as they are."""
+    net = built("drmm", on, norm="none", labels=False, losses={"reconstruction": {}})
+    batch, _, _ = drawn(engine, net, False)
+    tap = next(tap for tap in net.taps if tap.node.name == "c2")
+    tap.mask = net.xp.zeros((1, *tap.node.map.output)) + 1.0
+    tap.mask[:, 1] = 0.0
+    net.accumulate(batch)
+    dW = engine.dW(net)["c3.W"]
+    assert not dW[:, 1].any() and all(np.abs(dW[:, k]).max() > 0 for k in (0, 2, 3, 4))
+
+
 # -- which class is rendered -----------------------------------------------------------------
 @on_each
 def test_labels_are_rendered_where_there_are_any(engine, on, monkeypatch):

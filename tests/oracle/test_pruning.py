@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -138,6 +140,18 @@ def test_only_learning_is_watched_and_only_every_so_many_batches(engine, on, rng
 
 
 @on_each
+def test_of_a_batch_with_few_labels_the_unlabelled_samples_are_watched(engine, on, rng):
+    """Labelled ones come again and again; the others are what the data are like."""
+    net = network(engine, on, {"recipe": "uili_sp", "cut": NEVER, "momentum": 0.9}, data={"labels": 3})
+    x, W = rng.standard_normal((N, *SHAPE)), engine.W(net)
+    net.accumulate(replace(engine.batch(net, x, rng.integers(0, 3, N)), labelled=1))
+    for name, (pre, post) in run_by_hand(W, x[1:]).items():
+        use = 0.9 + 0.1 * used_by_hand(pre, post, W[f"{name}.W"], False)
+        np.testing.assert_allclose(engine.state(net)[f"{name}.pruning.use"], use, rtol=1e-10, err_msg=name)
+    assert engine.state(net)["c.pruning.samples"] == N - 1
+
+
+@on_each
 def test_a_clamped_layer_is_watched_and_pruned_like_any_other(engine, on, rng):
     pruning = {"recipe": "uili_sp", "cut": {"recipe": "prune", "at": 1}}
     net = network(engine, on, pruning, layers={"c": {"plasticity": "none"}})
@@ -228,6 +242,11 @@ def test_the_rat_neocortex_loses_two_fifths_in_a_phase_and_two_thirds_in_two():
     twice = cut({"recipe": "rat_neocortex", "period": 4, "phases": 2})
     assert [epoch for epoch in range(200) if twice.due(epoch)] == [4, 8, 12, 16, 29, 33, 37, 41]
     assert [twice.rate(epoch) for epoch in (16, 29, 33)] == [0.006, 0.27, 0.15]
+    filled = cut(
+        {"recipe": "rat_neocortex", "period": 5, "phases": 2, "phase_epochs": 20}
+    )  # no epoch without a cut to come
+    assert [epoch for epoch in range(1, 200) if filled.due(epoch)] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [filled.rate(epoch) for epoch in (20, 25)] == [0.006, 0.27]
     million = 1_000_000
     assert rat.left(million) == pytest.approx(0.73 * 0.85 * 0.961 * 0.994 * million, abs=3)
     assert rat.left(million) / million == pytest.approx(0.5927, abs=5e-5)
@@ -405,6 +424,7 @@ def test_nothing_that_is_gone_comes_back_and_what_is_left_is_logged(engine, on, 
         ({"recipe": "prune", "at": [2, 2]}, r"at is \[2, 2\]; wanted ascending epochs"),
         ({"recipe": "prune", "at": 0}, "cut.at: given 0, wanted an epoch, or a list of them"),
         ({"recipe": "rat_neocortex", "rates": [0.27, 1.2]}, "rates is 1.2; wanted shares of what is left"),
+        ({"recipe": "rat_neocortex", "rates": []}, r"rates is \[\]; wanted shares of what is left"),
         ({"recipe": "rat_neocortex", "phases": 2, "period": 9}, "phase_epochs is 25, the cuts of a phase take 36"),
         ({"recipe": "wilson", "use": 2.0}, "use is 2.0; wanted a number between 0 and 1"),
         ({"recipe": "quality"}, "cut: quality judges weights, here are averages"),

@@ -137,6 +137,16 @@ def test_shipped_rules_are_the_rows_of_table_1(rule):
     assert {name: spec["sign"] for name, spec in loaded.losses.items() if "sign" in spec} == sign
 
 
+@pytest.mark.parametrize("rule", ["drmm_hebb", "drmm_em"])
+def test_rules_without_errors_render_labels_and_no_layer_needs_one(rule):
+    """The last layer learns class means, so labels reach it by what is rendered, and by nothing else."""
+    loaded = config.load(rule)
+    assert loaded.network.name == "rmm" and loaded.network.pass_["topdown_class"] == "label"
+    for choice in config.choices(loaded, ["conv1", "softmax"]).values():
+        plasticity = make("plasticity", choice["plasticity"])
+        assert plasticity.needs == {"x", "u", "x_hat"} and plasticity.unit_norm
+
+
 @pytest.mark.parametrize("rule", TABLE10)
 def test_shipped_rules_are_the_rows_of_table_10(rule):
     norm, decay, (updates, falls) = TABLE10[rule]
