@@ -76,7 +76,9 @@ class Torch(Backend):
 
     def zeros(self, shape: Shape) -> Array:
         """Zeros."""
-        return self.image(torch.zeros(tuple(shape), dtype=self._dtype, device=self._device))
+        layout = LAST if len(shape) == 4 else torch.contiguous_format
+        x = torch.empty(tuple(shape), dtype=self._dtype, device=self._device, memory_format=layout)
+        return self.image(x.zero_())
 
     def image(self, x: Array) -> Array:
         """Channels-last where there are four axes."""

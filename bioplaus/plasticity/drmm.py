@@ -48,7 +48,7 @@ class RenderingHebb:
             return
         change, taps = map.xp.zeros(map.shape), prod(map.shape) // (map.input[0] * map.output[0])
         map.outer(missed, local.u, change, scale)
-        energy = (local.u * local.u).sum() * (taps / len(local.u))
+        energy = map.xp.inner(local.u, local.u) * (taps / len(local.u))
         out += change / map.xp.maximum(energy, 1e-30)
 
 
