@@ -21,7 +21,7 @@ from bioplaus.errors import PartError
 aten = torch.ops.aten
 LAST = torch.channels_last
 SMALLEST = 5e-324  # above 0, while denormal numbers count
-CACHED = 1 << 19  # bytes of one array that a CPU core works on at a time, where several passes follow one another
+CACHED = 1 << 20  # bytes of one array that a CPU core works on at a time, where several passes follow one another
 
 
 class _Flushed(torch.inference_mode):
@@ -396,21 +396,29 @@ class Torch(Backend):
             dy, x, gain, None, None, mean, sigma.reciprocal(), True, 0.0, (True, learns, learns)
         )
 
-    def channel_power(self, x: Array, centre: Array | float, p: float, tilted: bool) -> tuple[Array, Array | float]:
+    def channel_power(self, x: Array, centre: Array | float, p: float) -> Array:
         """In parts that stay in the cache."""
-        axes = (0, *range(2, x.dim()))
+        axes, room = (0, *range(2, x.dim())), self._room(x)
         total: Any = 0.0
-        tilt: Any = 0.0
         for (part,) in self._parts(x):
-            d = torch.sub(part, centre)
-            if p == 1.0:
-                if tilted:
-                    tilt = tilt + torch.sign(d).sum(axes, keepdim=True)
-                total = total + d.abs_().sum(axes, keepdim=True)
-            else:
-                total = total + d.mul_(d).sum(axes, keepdim=True)
-        count = x.numel() // x.shape[1]
-        return total / count, tilt / count
+            d = torch.sub(part, centre, out=room[: len(part)])
+            total = total + (d.mul_(d) if p == 2.0 else d.abs_()).sum(axes, keepdim=True)
+        return total * (x.shape[1] / x.numel())
+
+    def channel_moments(self, x: Array, p: float) -> tuple[Array, Array, Array | float]:
+        """Of p = 2 by the kernel of batch normalization; of p = 1 with both sums around the mean in one pass."""
+        per_channel = (1, -1, *(1 for _ in x.shape[2:]))
+        if p == 2.0:
+            mean, variance = aten.batch_norm_update_stats(x, None, None, 0.0)
+            return mean.view(per_channel), variance.view(per_channel), 0.0
+        mean, room = x.mean((0, *range(2, x.dim())), keepdim=True), self._room(x)
+        signs = along = torch.zeros_like(mean)
+        for (part,) in self._parts(x):
+            d = torch.sub(part, mean, out=room[: len(part)])
+            sums = self.channel_sums(d.sign_(), part, mean)
+            signs, along = signs + sums[0], along + sums[1]
+        share = x.shape[1] / x.numel()
+        return mean, along * share, signs * share
 
     def channel_scaled(self, x: Array, mean: Array, scale: Array, shift: Array | None = None) -> Array:
         """By the kernel that normalizes with given statistics."""
@@ -430,8 +438,9 @@ class Torch(Backend):
         self, dy: Array, scale: Array, x: Array, centre: Array | float, slope: Array, shift: Array, p: float
     ) -> Array:
         """In parts that stay in the cache, written into dy."""
+        room = self._room(x)
         for dys, xs in self._parts(dy, x):
-            d = torch.sub(xs, centre)
+            d = torch.sub(xs, centre, out=room[: len(xs)])
             if p == 1.0:
                 d.sign_()
             torch.addcmul(shift, d, slope, out=d)
@@ -445,11 +454,16 @@ class Torch(Backend):
 
     def _parts(self, *arrays: Array) -> Any:
         """Some samples of every array at a time: few enough for a CPU's cache, all of them on a GPU."""
-        samples, size = arrays[0].shape[0], arrays[0].numel() * arrays[0].element_size()
-        if self._device.type != "cpu" or size <= CACHED:
-            return (arrays,)
-        samples = max(1, CACHED * samples // size)
-        return zip(*(array.split(samples) for array in arrays), strict=True)
+        return zip(*(array.split(self._at_once(array)) for array in arrays), strict=True)
+
+    def _room(self, x: Array) -> Array:
+        """For one part of x, to work in."""
+        return torch.empty_like(x[: self._at_once(x)])
+
+    def _at_once(self, x: Array) -> int:
+        """How many samples make a part."""
+        samples, size = len(x), x.numel() * x.element_size()
+        return samples if self._device.type != "cpu" or size <= CACHED else max(1, CACHED * samples // size)
 
     # -- random numbers ----------------------------------------------------------------------
     def uniform(self, stream: Stream, out: Array) -> None:
