@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import digits, feed, machine, memory, norms, rules, steps
+from benchmarks import digits, feed, machine, memory, norms, online, rules, steps
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- last run -->\n", "<!-- end of last run -->\n"
 
 SECTIONS: dict[str, tuple[str, Callable[[int, str], str]]] = {
     "steps": ("A step against autograd", lambda rounds, device: steps.report(rounds=rounds, device=device)),
+    "online": ("One sample at a time", lambda rounds, device: online.report(rounds=rounds, device=device)),
     "memory": ("Peak memory, MiB", lambda rounds, device: memory.report(device=device)),
     "rules": ("A rule against our symmetric step", lambda rounds, device: rules.report(rounds=rounds, device=device)),
     "norms": ("A norm and ReLU against autograd", lambda rounds, device: norms.report(rounds=rounds, device=device)),

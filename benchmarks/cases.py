@@ -18,6 +18,7 @@ from bioplaus.network import Network
 from bioplaus.parts import Batch
 
 RATE, MOMENTUM = 1e-4, 0.9
+ADAM_RATE = 1e-3  # of the shipped rules of the rendering mixture model
 CLASSES = 10
 STEPS = 100  # of time, as the shipped networks of characters have them
 BATCHES = 8  # different ones, so that no network learns its one batch by heart and computes with tiny errors
@@ -37,7 +38,10 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the tables; ``norm`` is None or one of NORMS. ``symbols``: samples are texts of so many symbols."""
+    """One row of the tables; ``norm`` is None or one of NORMS. ``symbols``: samples are texts of so many symbols.
+
+    ``rule``: a shipped one in place of the symmetric one with SGD, on batches whose first half alone has labels.
+    """
 
     title: str
     network: str
@@ -46,11 +50,17 @@ class Case:
     model: Callable[[str | None], nn.Module]
     symbols: int = 0
     tuned: Callable[[str | None], nn.Module] | None = None  # the same network, written for speed
+    rule: str | None = None
 
     @property
     def classes(self) -> int:
         """The network's outputs."""
         return self.symbols or CLASSES
+
+    @property
+    def labelled(self) -> int | None:
+        """How many samples of a batch have labels; None for all."""
+        return self.samples // 2 if self.rule else None
 
 
 CASES = (
@@ -66,6 +76,7 @@ CASES = (
     Case("GRU 65-100-65, streaming", "char_gru", 32, "streaming", reference.CharGru, 65, reference.TunedGru),
     Case("MLP 784-512-256-10", "mlp", 32, None, reference.mlp),
     Case("MLP 784-512-256-10", "mlp", 1, None, reference.mlp),
+    Case("DRMM of 5 layers, VI + NN", "drmm5", 200, "affine", reference.Drmm, 0, reference.TunedDrmm, "drmm_vi_nn"),
 )
 
 
@@ -75,8 +86,8 @@ def backend(device: str, dtype: str = "float32") -> Backend:
 
 
 def network(case: Case, xp: Backend, channel: str = "bp", plasticity: str = "error", **update: Any) -> Network:
-    """Our side, from the shipped network; SGD with momentum unless ``update`` says otherwise."""
-    rule = {
+    """Our side, from the shipped network; SGD with momentum unless ``update`` or the case's rule say otherwise."""
+    rule: Any = case.rule or {
         "rule": "benchmark",
         "defaults": {
             "channel": channel,
@@ -100,7 +111,11 @@ def batches(case: Case, xp: Backend) -> list[Batch]:
         ]
     shape = (case.samples, *config.load("sgd", network=case.network).network.input)
     return [
-        Batch(xp.array(draws.normal(0.0, 1.0, shape)), xp.raw(draws.integers(0, CLASSES, case.samples)))
+        Batch(
+            xp.array(draws.normal(0.0, 1.0, shape)),
+            xp.raw(draws.integers(0, CLASSES, case.samples)),
+            labelled=case.labelled,
+        )
         for _ in range(BATCHES)
     ]
 
@@ -120,20 +135,32 @@ def autograd_step(model: nn.Module, data: list[Batch], *, channels_last: bool, f
     """The same in eager PyTorch."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)
-    supply = cycle([(batch.x.clone(memory_format=layout if batch.x.dim() == 4 else None), batch.y) for batch in data])
+    given = [batch.x.clone(memory_format=layout if batch.x.dim() == 4 else None) for batch in data]
+    supply = cycle(zip(given, data, strict=True))
     streaming = [module for module in model.modules() if isinstance(module, reference.Streaming)]
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, fused=fused)
+    optimizer: torch.optim.Optimizer
+    if isinstance(model, reference.Drmm):
+        optimizer = torch.optim.Adam(model.parameters(), lr=ADAM_RATE, fused=fused)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, fused=fused)
 
     def run() -> None:
-        x, y = next(supply)
+        x, batch = next(supply)
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y.flatten())
-        (loss if y.dim() == 1 else loss * len(y)).backward()  # type: ignore[no-untyped-call]
+        _loss(model, x, batch).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         for module in streaming:
             module.updated()
 
     return run
+
+
+def _loss(model: nn.Module, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The mean over the samples, summed over time."""
+    if isinstance(model, reference.Drmm):
+        return model.loss(x, batch.y, batch.labelled)
+    loss = nn.functional.cross_entropy(model(x), batch.y.flatten())
+    return loss if batch.y.dim() == 1 else loss * len(batch.y)
 
 
 def model_like(case: Case, net: Network, *, tuned: bool = False) -> nn.Module:

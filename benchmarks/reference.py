@@ -2,7 +2,7 @@
 
 One-sided pooling (one row and column at the bottom and right) is ``ceil_mode`` there; the mean counts in-image
 elements only. A convolution or linear layer before a batch norm has no bias. The GRU with a norm on every product is a
-loop over time: PyTorch's own has no place for one.
+loop over time: PyTorch's own has no place for one. The rendering mixture model is one pass up and one down.
 """
 
 from __future__ import annotations
@@ -96,6 +96,59 @@ def _dense(inputs: int, units: int, norm: str | None) -> list[nn.Module]:
 
 def _norm2d(filters: int, norm: str | None) -> list[nn.Module]:
     return [] if norm is None else [nn.BatchNorm2d(filters, affine=norm == "affine")]
+
+
+class Drmm(nn.Module):
+    """The deep rendering mixture model of 5 layers, 1 x 28 x 28, and its variational loss with nonnegative templates.
+
+    Up as a convnet, down from the class inferred through the switches of the way up: who won each pool, which units are
+    on. The labelled and the unlabelled half have batch statistics of their own.
+    """
+
+    spreads = True  # a template is laid all over its pools before it is scored
+
+    def __init__(self, norm: str | None) -> None:
+        super().__init__()
+        sizes = ((1, 32, 5, 4), (32, 64, 3, 0), (64, 64, 3, 2), (64, 128, 3, 0), (128, 10, 1, 0))
+        self.convolutions = nn.ModuleList(nn.Conv2d(i, o, k, padding=pad, bias=False) for i, o, k, pad in sizes)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o, _, _ in sizes)
+        self.softmax = nn.Linear(10, 10)
+        self.pooled = (True, False, True, False, False)
+
+    def loss(self, x: Tensor, y: Tensor, labelled: int) -> Tensor:
+        """H(labels) + 1/2 L_RC - 1/5 L_KL + L_NN, each the mean over the samples it is on."""
+        entropy, with_labels = self.scored(x[:labelled], y[:labelled])
+        _, without = self.scored(x[labelled:], y[labelled:])
+        return entropy / labelled + (with_labels + without) / len(x)
+
+    def scored(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(cross-entropy, everything else), summed over the samples."""
+        h, switches = x, []
+        for convolution, norm, pooled in zip(self.convolutions, self.norms, self.pooled, strict=True):
+            h, places = F.relu(norm(convolution(h)), inplace=True), None
+            on = h > 0
+            if pooled:
+                h, places = F.max_pool2d(h, 2, return_indices=True)
+            switches.append((on, places))
+        logits = self.softmax(h.mean((2, 3)))
+        log_q = torch.log_softmax(logits, -1)
+        rest = -0.2 * (log_q.exp() * log_q).sum()  # up to a constant: the prior is uniform
+
+        z = F.one_hot(logits.argmax(-1), 10).to(x.dtype) @ self.softmax.weight
+        z = z[:, :, None, None].expand(h.shape)
+        for convolution, (on, places) in zip(reversed(self.convolutions), reversed(switches), strict=True):
+            template = F.interpolate(z, scale_factor=2) if places is not None and self.spreads else z
+            rest = rest + F.relu(-template).square().mean((1, 2, 3)).sum()
+            z = z if places is None else F.max_unpool2d(z, places, 2)
+            z = F.conv_transpose2d(z * on, convolution.weight, padding=convolution.padding)
+        rest = rest + 0.5 * (z - x).square().mean((1, 2, 3)).sum()
+        return F.nll_loss(log_q, y, reduction="sum"), rest
+
+
+class TunedDrmm(Drmm):
+    """The same by somebody who tunes: the mean over a template laid over its pools is the mean over the template."""
+
+    spreads = False
 
 
 class CharGru(nn.Module):

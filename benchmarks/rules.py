@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 from benchmarks.cases import CASES, MOMENTUM, Case, backend, batches, network, step
 from benchmarks.markdown import quartiles, table
 from benchmarks.timing import alternate
 from bioplaus import registry
+from bioplaus.network import Network
 
 SYMMETRIC = "bp, sgd"
 BM_RATE = 1e-6
 MEASURED = ("CIFAR net", "LeNet", "MLP 784-512-256-10")
+RENDERING = next(case for case in CASES if case.rule)
+LABELS, RENDERS = "drmm_sup", ("drmm_sup", "drmm_hebb", "drmm_vi_nn")
 
 
 def variants() -> dict[str, dict[str, Any]]:
@@ -31,7 +36,28 @@ def cases() -> list[Case]:
 
 
 def report(*, rounds: int, device: str) -> str:
-    """The table: time of a step over that of the symmetric one."""
+    """Two tables."""
+    return f"{backwards(rounds, device)}\n\n{rendering(rounds, device)}"
+
+
+def rendering(rounds: int, device: str) -> str:
+    """What a rule of the rendering mixture model costs, over forward and back of the same network by labels alone."""
+    xp = backend(device)
+    data = batches(RENDERING, xp)
+
+    def net(rule: str) -> Network:
+        return network(replace(RENDERING, rule=rule), xp)
+
+    labels, supply = net(LABELS), cycle(data)
+    sides = {f"{LABELS}, forward and back": lambda: (labels.accumulate(next(supply)), None)[1]}
+    sides |= {f"{rule}, step": step(net(rule), data) for rule in RENDERS}
+    times, first = alternate(sides, rounds=rounds, device=device), next(iter(sides))
+    rows = [[name, f"{times.milliseconds(name):.3g}", quartiles(times.ratio(name, first))] for name in sides]
+    return table([f"{RENDERING.network}, batch {RENDERING.samples}", "ms", f"of {first}"], rows)
+
+
+def backwards(rounds: int, device: str) -> str:
+    """Time of a step over that of the symmetric one."""
     columns = []
     for case in cases():
         xp = backend(device)

@@ -189,7 +189,7 @@ class Network:
         ``rate`` overrides the rule's rates; ``factor`` is the schedule's and multiplies them.
         """
         with self.xp.scope():
-            self.settle()
+            self._settle()
             if self.clip is not None:
                 self._clip(self.clip)
             parameters = list(self.parameters())
@@ -210,8 +210,11 @@ class Network:
     def settle(self) -> None:
         """What layers have gathered since the last update becomes dW: for rules that solve for what they want."""
         with self.xp.scope():
-            for node in self.nodes:
-                node.settle()
+            self._settle()
+
+    def _settle(self) -> None:
+        for node in self.nodes:
+            node.settle()
 
     def prune(self, epoch: int) -> list[Node]:
         """So many epochs are complete: the layers that have lost synapses or neurons for good, as their pruning has it.

@@ -75,7 +75,7 @@ class Parameter:
         return not self._chain and not self._is_sum
 
     def relink(self, xp: Backend, links: Sequence[Link], at_once: bool = False) -> None:
-        """Take another chain; a link of a kind there was before keeps what it remembers.
+        """Take another chain; a link of a kind there was before keeps what it remembers, if it is not idle now.
 
         ``at_once``: every batch makes an update, and nobody looks at dW between.
         """
@@ -83,9 +83,10 @@ class Parameter:
         self.links, self.states = links, []
         for link in links[:-1]:
             place = next((i for i, (old, _) in enumerate(known) if type(old) is type(link)), None)
-            self.states.append(link.init(xp, self.W) if place is None else known.pop(place)[1])
+            kept = {} if place is None else known.pop(place)[1]
+            self.states.append(link.init(xp, self.W) if _idle(link) or not kept else kept)
         pairs = zip(links[:-1], self.states, strict=True)
-        self._chain = [(link, state) for link, state in pairs if not getattr(link, "idle", False)]
+        self._chain = [(link, state) for link, state in pairs if not _idle(link)]
         sums = getattr(self._chain[0][0], "sums_in", None) if at_once and len(self._chain) == 1 else None
         if sums is None:
             self.dW, self.share = xp.zeros(self.W.shape) if self.dW is None or self._is_sum else self.dW, 0.0
@@ -102,6 +103,10 @@ class Parameter:
         for i, state in enumerate(self.states):
             for key, value in state.items():
                 yield f"{self.name}.update.{i}.{key}", value
+
+
+def _idle(link: Link) -> bool:
+    return getattr(link, "idle", False)
 
 
 @dataclass

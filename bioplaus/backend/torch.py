@@ -20,14 +20,35 @@ from bioplaus.errors import PartError
 
 aten = torch.ops.aten
 LAST = torch.channels_last
-CACHED = 1 << 19  # bytes of one array that a CPU core works on at a time, where several passes follow one another
+SMALLEST = 5e-324  # above 0, while denormal numbers count
+CACHED = 1 << 20  # bytes of one array that a CPU core works on at a time, where several passes follow one another
+
+
+class _Flushed(torch.inference_mode):
+    """Inference mode in which denormal numbers (below 1e-38 in float32, 2e-308 in float64) count as 0.
+
+    The momentum of a unit that has died shrinks into them and never leaves them, and some processors take ten times as
+    long over each. It is a switch of the processor, for this thread (NumPy in it too) and those it starts meanwhile;
+    it is put back on the way out.
+    """
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.already = SMALLEST * 1.0 == 0.0
+        if not self.already:
+            torch.set_flush_denormal(True)
+
+    def __exit__(self, *raised: Any) -> None:
+        if not self.already:
+            torch.set_flush_denormal(False)
+        super().__exit__(*raised)
 
 
 class Torch(Backend):
     """PyTorch tensors on ``device`` in ``dtype``.
 
-    A CUDA device computes in full precision and in an order that does not change: PyTorch's settings for convolutions are
-    set so, for the whole process.
+    A CUDA device computes in full precision and in an order that does not change: PyTorch's settings for convolutions
+    are set so, for the whole process.
 
     Source: Paszke et al. (2019), PyTorch: an imperative style, high-performance deep learning library.
     """
@@ -64,8 +85,8 @@ class Torch(Backend):
 
     # -- arrays ------------------------------------------------------------------------------
     def scope(self) -> AbstractContextManager[Any]:
-        """Inference mode."""
-        return torch.inference_mode()
+        """Inference mode; on a CPU also without denormal numbers."""
+        return _Flushed() if self._device.type == "cpu" else torch.inference_mode()
 
     def array(self, host: Any) -> Array:
         """A fresh floating tensor."""
@@ -82,7 +103,9 @@ class Torch(Backend):
 
     def zeros(self, shape: Shape) -> Array:
         """Zeros."""
-        return self.image(torch.zeros(tuple(shape), dtype=self._dtype, device=self._device))
+        layout = LAST if len(shape) == 4 else torch.contiguous_format
+        x = torch.empty(tuple(shape), dtype=self._dtype, device=self._device, memory_format=layout)
+        return self.image(x.zero_())
 
     def image(self, x: Array) -> Array:
         """Channels-last where there are four axes."""
@@ -226,10 +249,11 @@ class Torch(Backend):
         self, x: Array, n: Array, out: Array, scale: float, keep: float, bias: Array | None = None
     ) -> None:
         """out <- keep * out + scale * x.T @ n, bias likewise."""
-        rows, columns = x.reshape(-1, x.shape[-1]), n.reshape(-1, n.shape[-1])
-        out.addmm_(rows.t(), columns, beta=keep, alpha=scale)
+        if x.dim() > 2:
+            x, n = x.reshape(-1, x.shape[-1]), n.reshape(-1, n.shape[-1])
+        out.addmm_(x.t(), n, beta=keep, alpha=scale)
         if bias is not None:
-            bias.addmm_(columns.new_ones((1, columns.shape[0])), columns, beta=keep, alpha=scale)
+            bias.addmm_(self._ones(len(n)).view(1, -1), n, beta=keep, alpha=scale)
 
     def pseudo_inverse(self, A: Array, cutoff: float) -> Array:
         """By eigenvalues."""
@@ -361,7 +385,7 @@ class Torch(Backend):
 
     def standardize_rows(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
         """z, mean, 1 / sigma: what its own way back wants."""
-        y, mean, inverse = aten.native_layer_norm(x, [x.shape[1]], None, None, eps)
+        y, mean, inverse = torch.native_layer_norm(x, [x.shape[1]], None, None, eps)
         return y, mean, inverse
 
     def standardize_rows_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
@@ -369,7 +393,7 @@ class Torch(Backend):
         return aten.native_layer_norm_backward(dz, x, [x.shape[1]], mean, sigma, None, None, (True, False, False))[0]
 
     def _standardize(self, x: Array, eps: float, gain: Array | None, bias: Array | None) -> tuple[Array, Array, Array]:
-        y, mean, inverse = aten.native_batch_norm(x, gain, bias, None, None, True, 0.0, eps)
+        y, mean, inverse = torch.native_batch_norm(x, gain, bias, None, None, True, 0.0, eps)
         return y, mean, inverse.reciprocal()
 
     def _standardize_back(self, dy: Array, x: Array, mean: Array, sigma: Array, gain: Array | None) -> Any:
@@ -378,27 +402,35 @@ class Torch(Backend):
             dy, x, gain, None, None, mean, sigma.reciprocal(), True, 0.0, (True, learns, learns)
         )
 
-    def channel_power(self, x: Array, centre: Array | float, p: float, tilted: bool) -> tuple[Array, Array | float]:
+    def channel_power(self, x: Array, centre: Array | float, p: float) -> Array:
         """In parts that stay in the cache."""
-        axes = (0, *range(2, x.dim()))
+        axes, room = (0, *range(2, x.dim())), self._room(x)
         total: Any = 0.0
-        tilt: Any = 0.0
         for (part,) in self._parts(x):
-            d = torch.sub(part, centre)
-            if p == 1.0:
-                if tilted:
-                    tilt = tilt + torch.sign(d).sum(axes, keepdim=True)
-                total = total + d.abs_().sum(axes, keepdim=True)
-            else:
-                total = total + d.mul_(d).sum(axes, keepdim=True)
-        count = x.numel() // x.shape[1]
-        return total / count, tilt / count
+            d = torch.sub(part, centre, out=room[: len(part)])
+            total = total + (d.mul_(d) if p == 2.0 else d.abs_()).sum(axes, keepdim=True)
+        return total * (x.shape[1] / x.numel())
+
+    def channel_moments(self, x: Array, p: float) -> tuple[Array, Array, Array | float]:
+        """Of p = 2 by the kernel of batch normalization; of p = 1 with both sums around the mean in one pass."""
+        per_channel = (1, -1, *(1 for _ in x.shape[2:]))
+        if p == 2.0:
+            mean, variance = aten.batch_norm_update_stats(x, None, None, 0.0)
+            return mean.view(per_channel), variance.view(per_channel), 0.0
+        mean, room = x.mean((0, *range(2, x.dim())), keepdim=True), self._room(x)
+        signs = along = torch.zeros_like(mean)
+        for (part,) in self._parts(x):
+            d = torch.sub(part, mean, out=room[: len(part)])
+            sums = self.channel_sums(d.sign_(), part, mean)
+            signs, along = signs + sums[0], along + sums[1]
+        share = x.shape[1] / x.numel()
+        return mean, along * share, signs * share
 
     def channel_scaled(self, x: Array, mean: Array, scale: Array, shift: Array | None = None) -> Array:
         """By the kernel that normalizes with given statistics."""
         ones = self._ones(x.shape[1])
         shift = None if shift is None else shift.reshape(-1)
-        return aten.native_batch_norm(x, scale.reshape(-1), shift, mean.reshape(-1), ones, False, 0.0, 0.0)[0]
+        return torch.native_batch_norm(x, scale.reshape(-1), shift, mean.reshape(-1), ones, False, 0.0, 0.0)[0]
 
     def channel_sums(self, dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
         """Both in one pass."""
@@ -412,26 +444,32 @@ class Torch(Backend):
         self, dy: Array, scale: Array, x: Array, centre: Array | float, slope: Array, shift: Array, p: float
     ) -> Array:
         """In parts that stay in the cache, written into dy."""
+        room = self._room(x)
         for dys, xs in self._parts(dy, x):
-            d = torch.sub(xs, centre)
+            d = torch.sub(xs, centre, out=room[: len(xs)])
             if p == 1.0:
                 d.sign_()
             torch.addcmul(shift, d, slope, out=d)
             torch.addcmul(d, dys, scale, out=dys)
         return dy
 
-    def _ones(self, channels: int) -> Array:
-        if channels not in self._kept_ones:
-            self._kept_ones[channels] = torch.ones(channels, dtype=self._dtype, device=self._device)
-        return self._kept_ones[channels]
+    def _ones(self, count: int) -> Array:
+        if count not in self._kept_ones:
+            self._kept_ones[count] = torch.ones(count, dtype=self._dtype, device=self._device)
+        return self._kept_ones[count]
 
     def _parts(self, *arrays: Array) -> Any:
         """Some samples of every array at a time: few enough for a CPU's cache, all of them on a GPU."""
-        samples, size = arrays[0].shape[0], arrays[0].numel() * arrays[0].element_size()
-        if self._device.type != "cpu" or size <= CACHED:
-            return (arrays,)
-        samples = max(1, CACHED * samples // size)
-        return zip(*(array.split(samples) for array in arrays), strict=True)
+        return zip(*(array.split(self._at_once(array)) for array in arrays), strict=True)
+
+    def _room(self, x: Array) -> Array:
+        """For one part of x, to work in."""
+        return torch.empty_like(x[: self._at_once(x)])
+
+    def _at_once(self, x: Array) -> int:
+        """How many samples make a part."""
+        samples, size = len(x), x.numel() * x.element_size()
+        return samples if self._device.type != "cpu" or size <= CACHED else max(1, CACHED * samples // size)
 
     # -- random numbers ----------------------------------------------------------------------
     def uniform(self, stream: Stream, out: Array) -> None:

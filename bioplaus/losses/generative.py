@@ -42,7 +42,7 @@ class Reconstruction:
         error = away * (2.0 * _share(away, self.reduction))
         if batch.weight is not None:
             error = xp.multiply(error, _ready(batch.weight, away), out=error)
-        return (error * away).sum() * 0.5, {"reconstruction": error}
+        return xp.inner(error, away) * 0.5, {"reconstruction": error}
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class Nonnegativity:
         """(loss, {signal: -2 max(0, -template)})."""
         loss, errors = xp.zeros(()), {}
         for name in sorted(name for name in signals if fnmatchcase(name, f"{self.layers}.template")):
-            below = xp.relu(-signals[name])
+            below = xp.relu(-signals[name], inplace=True)
             error = below * (-2.0 * _share(below, self.reduction))
             if batch.weight is not None:
                 error = xp.multiply(error, _ready(batch.weight, below), out=error)
-            loss, errors[name] = loss - (error * below).sum() * 0.5, error
+            loss, errors[name] = loss - xp.inner(error, below) * 0.5, error
         return loss, errors
 
 

@@ -315,10 +315,14 @@ class PerChannel(Normalization):
 
         if not (at.train or (at.collect and stats.collect)):
             return scaled(*(stats.stored(state, name, at).reshape(ready) for name in STATISTICS)), None
-        mean = n.mean((0, *range(2, n.ndim)), keepdims=True)
-        used_mean = taken("mean", mean)
-        centre = {"A": mean, "B": used_mean, "C": 0.0}[stats.centre]
-        q, tilt = xp.channel_power(n, centre, stats.p, tilted=stats.centre == "A")
+        if stats.centre == "A":
+            mean, q, tilt = xp.channel_moments(n, stats.p)
+            used_mean, centre = taken("mean", mean), mean
+        else:
+            mean = n.mean((0, *range(2, n.ndim)), keepdims=True)
+            used_mean = taken("mean", mean)
+            centre, tilt = used_mean if stats.centre == "B" else 0.0, 0.0
+            q = xp.channel_power(n, centre, stats.p)
         D = moments.root(xp, q + stats.eps, stats.p)
         used_D = taken("sigma", D)
         visit = stats.seen(xp, state, {"mean": mean, "sigma": D}, at)

@@ -50,7 +50,7 @@ class RenderingHebb:
         """Add one visit to both."""
         map.outer(local.x - local.x_hat, local.u, state["change"])
         taps = prod(map.shape) // (map.input[0] * map.output[0])
-        state["over"] += taps * (local.u * local.u).sum() if self.normalized else len(local.u)
+        state["over"] += taps * map.xp.inner(local.u, local.u) if self.normalized else len(local.u)
 
     def settle(self, map: Map, W: Array, state: State) -> Array:
         """The one over the other, and nothing is gathered any more."""

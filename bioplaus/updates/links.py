@@ -73,13 +73,18 @@ class Momentum:
     def __post_init__(self) -> None:
         _share("momentum", self.momentum)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is remembered."""
+        return self.momentum == 0.0
+
     def init(self, xp: Backend, W: Array) -> State:
         """tau = 0."""
-        return {"tau": xp.zeros(W.shape)}
+        return {} if self.idle else {"tau": xp.zeros(W.shape)}
 
     def step(self, xp: Backend, d: Array, W: Array, state: State, role: str, out: Array) -> Array:
         """tau."""
-        return xp.add_scaled(d, state["tau"], self.momentum, out=state["tau"])
+        return d if self.idle else xp.add_scaled(d, state["tau"], self.momentum, out=state["tau"])
 
 
 @dataclass(frozen=True)

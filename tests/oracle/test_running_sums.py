@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import bioplaus
+from bioplaus.backend.numpy import NumPy
+from bioplaus.units import Parameter
+from bioplaus.updates.links import Momentum, Rate
 
 on_each = pytest.mark.parametrize("on", ["numpy", "torch"])
 LAYERS = [
@@ -64,11 +67,25 @@ def test_a_step_is_accumulate_and_update(engine, on, channel, update):
             np.testing.assert_allclose(engine.state(one)[name], value, rtol=1e-11, atol=1e-13, err_msg=name)
 
 
+@pytest.mark.parametrize("update", [[{"rate": 1e-2}], {"recipe": "sgd", "rate": 1e-2, "momentum": 0.0}], ids=str)
 @on_each
-def test_a_mere_rate_needs_no_dW(engine, on):
-    net = trained(engine, on, [{"rate": 1e-2}], act="step")
+def test_a_mere_rate_needs_no_dW(engine, on, update):
+    net = trained(engine, on, update, act="step")
     assert not engine.state(net)["c.W.dW"].any()
     assert all(parameter.straight is None for node in net.nodes for parameter in node.arrays())
+
+
+def test_a_momentum_of_nothing_remembers_nothing():
+    """Phases of momentum 0.5, 0 and 0.5 again: tau begins anew at 0, and steps by the formula."""
+    xp = NumPy("float64")
+    parameter = Parameter("w", xp.zeros((1,)), "weights")
+    for momentum, wanted in ((0.5, [-1.0, -2.5]), (0.0, [-3.5, -4.5]), (0.5, [-5.5, -7.0])):
+        parameter.relink(xp, (Momentum(momentum), Rate(1.0)))
+        for W in wanted:
+            parameter.dW[...] = 1.0
+            parameter.step(xp, None, 1.0)
+            assert parameter.W[0] == W
+        assert ("w.update.0.tau" in dict(parameter.state())) == (momentum > 0.0)
 
 
 def test_a_clamped_layer_takes_no_step(engine):

@@ -12,6 +12,7 @@ from bioplaus.backend.numpy import NumPy
 from bioplaus.backend.streams import Stream
 from bioplaus.backend.window import Window
 from bioplaus.errors import PartError
+from bioplaus.updates.links import Momentum
 
 WINDOW = Window((3, 2), (2, 1), (1, 0, 0, 1), (5, 6))
 DTYPES = ["float32", "float64"]
@@ -255,6 +256,23 @@ def test_a_device_or_dtype_that_is_not_there_is_refused_in_one_line():
 
 def test_threads_are_recorded():
     assert NumPy(threads=3).threads == 3 and NumPy().threads is None
+
+
+def test_the_momentum_of_a_dead_unit_ends_at_zero_on_torch():
+    """Among denormal numbers 0.9 tau rounds to tau itself at last; outside the scope they count as ever."""
+    pytest.importorskip("torch")
+    from bioplaus.backend.torch import Torch
+
+    xp, link, smallest = Torch(), Momentum(0.9), float("5e-324")
+    with xp.scope():
+        W, nothing = xp.zeros((4,)), xp.zeros((4,))
+        state = {"tau": W + 1.0}
+        for _ in range(1000):
+            with xp.scope():
+                link.step(xp, nothing, W, state, "weights", nothing)
+        assert (xp.host(state["tau"]) == 0.0).all()
+        assert smallest * 1.0 == 0.0
+    assert smallest * 1.0 > 0.0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
