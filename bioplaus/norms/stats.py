@@ -23,6 +23,7 @@ from bioplaus.parts import At, State
 Centre = Literal["A", "B", "C"]
 Shapes = Mapping[str, tuple[int, ...]]  # of "mean" and "sigma", ready to broadcast against one sample
 STATISTICS = ("mean", "sigma")
+FIRST = 0.1  # the weight, in batches and times alpha_1, of what a streaming memory begins with
 
 
 class Memory(Protocol):
@@ -239,14 +240,15 @@ class Streaming(Moments):
     """Running averages normalize and carry the errors back: ``short`` since the last update, ``long`` over updates.
 
     Forward, per statistic s (mean, then sigma): short <- average of all s since the last update; what normalizes is
-    alpha_1 long + alpha_2 short. Back, with g the error at s: the same two averages of g; what goes further back is
-    beta_1 long + beta_2 short + beta_3 g. At every update: long <- kappa_1 long + kappa_2 short, short starts anew;
-    ``error_kappa`` (``kappa`` where left out) does so for the errors. Testing uses what normalized last in training.
-    ``per_visit``: stores for each visit; otherwise all visits share one. A visit that training never makes is tested
-    with the store of the last one before it.
+    alpha_1 long + alpha_2 short, short alone before the first update. Back, with g the error at s: the same two
+    averages of g; what goes further back is beta_1 long + beta_2 short + beta_3 g. At every update: long <- kappa_1
+    long + kappa_2 short (short, the first time), short starts anew; ``error_kappa`` (``kappa`` where left out) does so
+    for the errors. Testing uses what normalized last in training. ``per_visit``: stores for each visit; otherwise all
+    visits share one. A visit that training never makes is tested with the store of the last one before it.
 
-    Long begins as in a standardized unit, mean 0 and deviation 1, with no error. The source does not say how; were it
-    short alone, the very first sample of online learning would have deviation 0 and an error as large as 1 / eps.
+    The source does not say what normalizes before the first update. Were it short alone, the very first sample of
+    online learning would have deviation 0 and an error as large as 1 / eps; so short begins as in a standardized unit,
+    mean 0 and deviation 1, with a tenth of the weight alpha_1 that long will have.
 
     ``gradient``: ``straight`` hands the mixed error on as it is; ``chain`` multiplies it by alpha_2 / n, the weight
     that the n-th statistic since the last update has in what normalized it.
@@ -285,15 +287,17 @@ class Streaming(Moments):
         for name in STATISTICS:
             for key in (name, f"long_{name}", f"short_{name}", f"long_d{name}", f"short_d{name}"):
                 state[key] = xp.zeros((stores, *shapes[name]))
-        state["long_sigma"] += 1.0
-        for key in ("count", "dcount", "begun"):
+        for key in ("count", "dcount", "begun", "dbegun"):
             state[key] = _counter(xp, stores, shapes)
+        state["short_sigma"] += 1.0
+        state["count"] += FIRST * self.alpha[0]
         return state
 
     def taken(self, xp: Backend, state: State, name: str, now: Array, at: At) -> Array:
         """The statistic to normalize with."""
         average = self._averaged(xp, state, "", name, now, at.visit, at.track)
-        used = average * self.alpha[1] + self._held(state, "", name, at.visit)
+        held, share = self._held(state, "", name, at.visit)
+        used = average * share + held
         if at.track:
             _store(state[name], at.visit)[...] = used
         return used
@@ -308,20 +312,22 @@ class Streaming(Moments):
         xp.approach(short, now, state.weights[d])
         return short
 
-    def _held(self, state: Any, d: str, name: str, visit: int) -> Array:
-        """The share of long, which does not change between updates."""
+    def _held(self, state: Any, d: str, name: str, visit: int) -> tuple[Array, Array]:
+        """What does not change between updates: (share of long times long, share of short)."""
         place = min(visit, state["begun"].shape[0] - 1)
         if (d, name, place) not in state.held:
-            share = (self.beta if d else self.alpha)[0]
-            state.held[d, name, place] = _store(state[f"long_{d}{name}"], place) * share
-        return state.held[d, name, place]
+            long, begun = (_store(state[key], place) for key in (f"long_{d}{name}", f"{d}begun"))
+            shares = self.beta if d else self.alpha
+            share = shares[1] if d else begun * shares[1] + (1.0 - begun)
+            state.held[d, name, place] = begun * long * shares[0], share
+        return state.held[d, name, place]  # type: ignore[no-any-return]
 
     def seen(self, xp: Backend, state: State, now: Mapping[str, Array], at: At) -> tuple[int, bool, Array | float]:
         """Count one more; what the way back needs: the visit, whether it is tracked, and the share in ``chain``."""
-        count = _store(state["count"], at.visit)
+        count, begun = _store(state["count"], at.visit), _store(state["begun"], at.visit)
         share: Array | float = 1.0
         if self.gradient == "chain":
-            share = self.alpha[1] / (count + 1.0)
+            share = (begun * self.alpha[1] + (1.0 - begun)) / (count + 1.0)
         if at.track:
             count += 1.0
         return at.visit, at.track, share
@@ -336,7 +342,7 @@ class Streaming(Moments):
         """The error to hand on in place of the one now."""
         place, track, share = visit
         average = self._averaged(xp, state, "d", name, now, place, track)
-        mixed = self._held(state, "d", name, place)
+        mixed, _ = self._held(state, "d", name, place)
         if self.beta[1]:
             mixed = mixed + average * self.beta[1]
         if self.beta[2]:
@@ -356,18 +362,19 @@ class Streaming(Moments):
     def updated(self, xp: Backend, state: State) -> None:
         """Long takes up short, which starts anew."""
         state.held.clear()  # type: ignore[attr-defined]
-        state["begun"][...] = xp.maximum(state["begun"], xp.floats(state["count"] > 0.0))
         kappa = self.kappa or self.alpha
         self._take_up(xp, state, "", kappa)
         self._take_up(xp, state, "d", self.error_kappa or kappa)
 
     def _take_up(self, xp: Backend, state: State, d: str, kappa: tuple[float, float]) -> None:
-        count = state[f"{d}count"]
-        share = xp.floats(count > 0.0) * kappa[1]  # where nothing was seen since the last update, nothing moves
+        count, begun = state[f"{d}count"], state[f"{d}begun"]
+        new = xp.floats(count >= 1.0)  # where nothing was seen since the last update, nothing moves
+        share = new * (1.0 - begun * (1.0 - kappa[1]))
         for name in STATISTICS:
             short = state[f"short_{d}{name}"]
             xp.approach(state[f"long_{d}{name}"], short, share)
             short[...] = 0.0
+        begun[...] = xp.maximum(begun, new)
         count[...] = 0.0
 
     def looks(self, state: State) -> dict[str, Array]:
@@ -387,9 +394,9 @@ def _store(array: Array, visit: int) -> Array:
 
 
 def _has_seen(state: Any, counters: tuple[str, ...], visit: int) -> bool:
-    """Whether some counter of a visit is above 0; once it is, the device is not asked again."""
+    """Whether some counter of a visit is 1 or more; once it is, the device is not asked again."""
     known: set[int] = getattr(state, "known", set())
-    if visit not in known and any(float(_store(state[key], visit).reshape(-1)[0]) for key in counters):
+    if visit not in known and any(float(_store(state[key], visit).reshape(-1)[0]) >= 1.0 for key in counters):
         known.add(visit)
     return visit in known
 
