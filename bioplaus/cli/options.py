@@ -25,6 +25,13 @@ ALLOW_CODE = click.option("--allow-code", is_flag=True, help="Let files name cod
 PICTURES = click.option("--out", metavar="DIR", help="Where pictures go; RUN/pictures where left out.")
 
 
+def pictures_of(run: str, out: str | None) -> Path:
+    """Where they go: into the run's folder, which nothing else reads there, unless told where."""
+    from bioplaus.record.folder import root
+
+    return root(run) / "pictures" if out is None else Path(out)
+
+
 def OUTPUT(function: F) -> F:
     """--quiet and --json."""
     function = click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch.")(function)
