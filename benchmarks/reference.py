@@ -273,7 +273,12 @@ class _Store:
         self.count = self.error_count = 0
 
     def seen(self, now: list[Tensor]) -> list[Tensor]:
-        self.short = _running(self.short, now, self.count)
+        if self.long:
+            self.short = _running(self.short, now, self.count)
+        else:  # the deviation begins at 1
+            mean, sigma = self.short or [now[0], torch.ones_like(now[1])]
+            weights = 1 / (self.count + 1), 1 / (self.count + 1.35)
+            self.short = [torch.lerp(a, b, w) for a, b, w in zip((mean, sigma), now, weights, strict=True)]
         self.count += 1
         return _mixed(self.long, self.short)
 

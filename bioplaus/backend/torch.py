@@ -21,6 +21,7 @@ from bioplaus.errors import PartError
 aten = torch.ops.aten
 LAST = torch.channels_last
 SMALLEST = 5e-324  # above 0, while denormal numbers count
+GRAIN = 1 << 15  # numbers that PyTorch gives to one thread at least
 CACHED = 1 << 20  # bytes of one array that a CPU core works on at a time, where several passes follow one another
 
 
@@ -28,8 +29,8 @@ class _Flushed(torch.inference_mode):
     """Inference mode in which denormal numbers (below 1e-38 in float32, 2e-308 in float64) count as 0.
 
     The momentum of a unit that has died shrinks into them and never leaves them, and some processors take ten times as
-    long over each. It is a switch of the processor, for this thread (NumPy in it too) and those it starts meanwhile;
-    it is put back on the way out.
+    long over each. It is a switch of the processor, for this thread (NumPy in it too) and those that work for it; it is
+    put back on the way out. An object of it is entered once at a time.
     """
 
     def __enter__(self) -> None:
@@ -77,6 +78,8 @@ class Torch(Backend):
         self._device = torch.device(device)
         self._dtype = getattr(torch, dtype)
         self._kept_ones: dict[int, torch.Tensor] = {}
+        if kind == "cpu":  # threads begin here: those that begin inside ``scope`` would stay as it is there
+            torch.zeros(GRAIN * self.threads).neg_()
 
     @staticmethod
     def available_device() -> str:

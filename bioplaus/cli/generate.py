@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE, PICTURES
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE, PICTURES, pictures_of
 
 if TYPE_CHECKING:
     from bioplaus.train.pictures import Generated
@@ -46,9 +46,10 @@ def command(
     from bioplaus.report import pictures
     from bioplaus.train import run as training
 
-    pictures.check()
+    folder = pictures_of(run, out)
+    pictures.check(folder)
     found = training.generate(run, data_dir=data_dir, backend=backend, device=device, seed=seed, allow_code=allow_code)
-    drawn = pictures.save(_figures(found), found.folder(out))
+    drawn = pictures.save(_figures(found), folder)
     survey = found.survey
     if as_json:
         numbers = {"images": survey.samples, "error": survey.error, "same_class": 100.0 * survey.same}

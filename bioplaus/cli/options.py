@@ -31,6 +31,13 @@ def ELSEWHERE(function: F) -> F:
     return click.option("--backend", metavar="B", help="Compute with another backend than the run did.")(function)
 
 
+def pictures_of(run: str, out: str | None) -> Path:
+    """Where they go: into the run's folder, which nothing else reads there, unless told where."""
+    from bioplaus.record.folder import root
+
+    return root(run) / "pictures" if out is None else Path(out)
+
+
 def OUTPUT(function: F) -> F:
     """--quiet and --json."""
     function = click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch.")(function)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bioplaus.cli import table
-from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE, PICTURES
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE, PICTURES, pictures_of
 
 if TYPE_CHECKING:
     from bioplaus.train.pictures import Traced
@@ -46,9 +46,10 @@ def command(
     from bioplaus.report import pictures
     from bioplaus.train import run as training
 
-    pictures.check()
+    folder = pictures_of(run, out)
+    pictures.check(folder)
     found = training.trace(run, index, data_dir=data_dir, backend=backend, device=device, allow_code=allow_code)
-    drawn = pictures.save({f"trace-{index}": _figure(found)}, found.folder(out))
+    drawn = pictures.save({f"trace-{index}": _figure(found)}, folder)
     likely = _likely(found)
     if as_json:
         about = {"run": run, "index": index, "label": found.label, "inferred": found.inferred}

@@ -46,7 +46,7 @@ class Remembered(dict[str, Array]):
     errors: dict[str, Array]
     known: set[int]
     weights: dict[str, Array]
-    held: dict[tuple[str, str, int], tuple[Array, Any]]
+    held: dict[tuple[str, str, int], tuple[Array, Any, Any]]
 
     def __init__(self, arrays: State | None = None) -> None:
         super().__init__(arrays or {})

@@ -23,7 +23,7 @@ from bioplaus.parts import At, State
 Centre = Literal["A", "B", "C"]
 Shapes = Mapping[str, tuple[int, ...]]  # of "mean" and "sigma", ready to broadcast against one sample
 STATISTICS = ("mean", "sigma")
-FIRST = 0.1  # the weight, in batches and times alpha_1, of what a streaming memory begins with
+FIRST = 0.5  # the weight, in batches and times alpha_1, of the deviation a streaming memory begins with
 
 
 class Memory(Protocol):
@@ -247,11 +247,11 @@ class Streaming(Moments):
     visits share one. A visit that training never makes is tested with the store of the last one before it.
 
     The source does not say what normalizes before the first update. Were it short alone, the very first sample of
-    online learning would have deviation 0 and an error as large as 1 / eps; so short begins as in a standardized unit,
-    mean 0 and deviation 1, with a tenth of the weight alpha_1 that long will have.
+    online learning would have deviation 0 and an error as large as 1 / eps; so the short deviation begins as that of a
+    standardized unit, 1, with half the weight alpha_1 that long will have. The mean begins with the first one.
 
     ``gradient``: ``straight`` hands the mixed error on as it is; ``chain`` multiplies it by alpha_2 / n, the weight
-    that the n-th statistic since the last update has in what normalized it.
+    that the n-th statistic since the last update has in what normalized it (before the first, by its weight in short).
 
     Source: Liao, Kawaguchi & Poggio (2016), Streaming normalization, section "Streaming normalization" and algorithm.
     """
@@ -290,13 +290,12 @@ class Streaming(Moments):
         for key in ("count", "dcount", "begun", "dbegun"):
             state[key] = _counter(xp, stores, shapes)
         state["short_sigma"] += 1.0
-        state["count"] += FIRST * self.alpha[0]
         return state
 
     def taken(self, xp: Backend, state: State, name: str, now: Array, at: At) -> Array:
         """The statistic to normalize with."""
         average = self._averaged(xp, state, "", name, now, at.visit, at.track)
-        held, share = self._held(state, "", name, at.visit)
+        held, share, _ = self._held(state, "", name, at.visit)
         used = average * share + held
         if at.track:
             _store(state[name], at.visit)[...] = used
@@ -305,32 +304,38 @@ class Streaming(Moments):
     def _averaged(self, xp: Backend, state: Any, d: str, name: str, now: Array, visit: int, track: bool) -> Array:
         """The average since the last update with one more, which ``short`` becomes where it is tracked."""
         short = _store(state[f"short_{d}{name}"], visit)
-        if name == STATISTICS[0]:
-            state.weights[d] = 1.0 / (_store(state[f"{d}count"], visit) + 1.0)  # of the newest; for all statistics
+        if name == STATISTICS[0] or not d:  # of the newest; for all errors the same
+            one = self._held(state, d, name, visit)[2]
+            state.weights[d] = 1.0 / (_store(state[f"{d}count"], visit) + one)
         if not track:
             return short + (now - short) * state.weights[d]
         xp.approach(short, now, state.weights[d])
         return short
 
-    def _held(self, state: Any, d: str, name: str, visit: int) -> tuple[Array, Array]:
-        """What does not change between updates: (share of long times long, share of short)."""
+    def _held(self, state: Any, d: str, name: str, visit: int) -> tuple[Array, Array, Array | float]:
+        """What does not change between updates: share of long times long, share of short, what short begins with + 1.
+
+        Short begins with weight 0, but for the deviation before the first update.
+        """
         place = min(visit, state["begun"].shape[0] - 1)
         if (d, name, place) not in state.held:
             long, begun = (_store(state[key], place) for key in (f"long_{d}{name}", f"{d}begun"))
             shares = self.beta if d else self.alpha
             share = shares[1] if d else begun * shares[1] + (1.0 - begun)
-            state.held[d, name, place] = begun * long * shares[0], share
+            one = 1.0 + (1.0 - begun) * (FIRST * shares[0]) if name == "sigma" and not d else 1.0
+            state.held[d, name, place] = begun * long * shares[0], share, one
         return state.held[d, name, place]  # type: ignore[no-any-return]
 
-    def seen(self, xp: Backend, state: State, now: Mapping[str, Array], at: At) -> tuple[int, bool, Array | float]:
-        """Count one more; what the way back needs: the visit, whether it is tracked, and the share in ``chain``."""
-        count, begun = _store(state["count"], at.visit), _store(state["begun"], at.visit)
-        share: Array | float = 1.0
+    def seen(self, xp: Backend, state: State, now: Mapping[str, Array], at: At) -> tuple[int, bool, State]:
+        """Count one more; what the way back needs: the visit, whether it is tracked, and the shares in ``chain``."""
+        count, shares = _store(state["count"], at.visit), {}
         if self.gradient == "chain":
-            share = (begun * self.alpha[1] + (1.0 - begun)) / (count + 1.0)
+            for name in STATISTICS:
+                _, share, one = self._held(state, "", name, at.visit)
+                shares[name] = share / (count + one)
         if at.track:
             count += 1.0
-        return at.visit, at.track, share
+        return at.visit, at.track, shares
 
     def stored(self, state: State, name: str, at: At) -> Array:
         """What normalized last in training, at this visit or the last one before it; RunError where nothing did."""
@@ -338,18 +343,18 @@ class Streaming(Moments):
         places = (place for place in range(last, -1, -1) if _has_seen(state, ("begun", "count"), place))
         return _store(state[name], _known(next(places, None), at.visit))
 
-    def error(self, xp: Backend, state: State, name: str, now: Array, visit: tuple[int, bool, Array | float]) -> Array:
+    def error(self, xp: Backend, state: State, name: str, now: Array, visit: tuple[int, bool, State]) -> Array:
         """The error to hand on in place of the one now."""
-        place, track, share = visit
+        place, track, shares = visit
         average = self._averaged(xp, state, "d", name, now, place, track)
-        mixed, _ = self._held(state, "d", name, place)
+        mixed, *_ = self._held(state, "d", name, place)
         if self.beta[1]:
             mixed = mixed + average * self.beta[1]
         if self.beta[2]:
             mixed = mixed + now * self.beta[2]
-        return mixed * share if self.gradient == "chain" else mixed
+        return mixed * shares[name] if shares else mixed
 
-    def returned(self, state: State, visit: tuple[int, bool, Array | float]) -> None:
+    def returned(self, state: State, visit: tuple[int, bool, State]) -> None:
         """Count one more way back."""
         place, track, _ = visit
         if track:
@@ -368,13 +373,13 @@ class Streaming(Moments):
 
     def _take_up(self, xp: Backend, state: State, d: str, kappa: tuple[float, float]) -> None:
         count, begun = state[f"{d}count"], state[f"{d}begun"]
-        new = xp.floats(count >= 1.0)  # where nothing was seen since the last update, nothing moves
+        new = xp.floats(count > 0.0)  # where nothing was seen since the last update, nothing moves
         share = new * (1.0 - begun * (1.0 - kappa[1]))
+        begun[...] = xp.maximum(begun, new)
         for name in STATISTICS:
             short = state[f"short_{d}{name}"]
             xp.approach(state[f"long_{d}{name}"], short, share)
-            short[...] = 0.0
-        begun[...] = xp.maximum(begun, new)
+            short[...] = 1.0 - begun if name == "sigma" and not d else 0.0
         count[...] = 0.0
 
     def looks(self, state: State) -> dict[str, Array]:
@@ -394,9 +399,9 @@ def _store(array: Array, visit: int) -> Array:
 
 
 def _has_seen(state: Any, counters: tuple[str, ...], visit: int) -> bool:
-    """Whether some counter of a visit is 1 or more; once it is, the device is not asked again."""
+    """Whether some counter of a visit is above 0; once it is, the device is not asked again."""
     known: set[int] = getattr(state, "known", set())
-    if visit not in known and any(float(_store(state[key], visit).reshape(-1)[0]) >= 1.0 for key in counters):
+    if visit not in known and any(float(_store(state[key], visit).reshape(-1)[0]) for key in counters):
         known.add(visit)
     return visit in known
 

@@ -6,6 +6,7 @@ Values of at least 0 are grey, signed ones blue to red about 0. Figures know not
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -30,15 +31,21 @@ FINE = 40  # pixels of a tile at least
 DPI = 150
 
 
-def check() -> None:
-    """Whether pictures can be made.
+def check(folder: Path) -> None:
+    """Whether pictures can be made, and written there; makes nothing.
 
     Raises
     ------
     PartError       matplotlib is not installed
+    UserError       the folder, or the one it would be made in, is a file or not to be written in
     """
     if find_spec("matplotlib") is None:
         raise PartError("pictures need matplotlib, which is not installed. Install bioplaus[plot].")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists() or place.is_symlink())
+    if not there.is_dir():
+        raise UserError(_unwritten(folder, f"{there} is no folder"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(_unwritten(folder, f"{there} does not let you"))
 
 
 def save(figures: dict[str, Any], folder: Path) -> dict[str, Path]:
@@ -54,7 +61,7 @@ def save(figures: dict[str, Any], folder: Path) -> dict[str, Path]:
         for name, data in drawn.items():
             (folder / name).write_bytes(data)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}). Name another folder with --out.") from error
+        raise UserError(_unwritten(folder, error.strerror)) from error
     return {name.removesuffix(".png"): folder / name for name in drawn}
 
 
@@ -234,6 +241,10 @@ class Page:
 
     def _middle(self, column: int) -> float:
         return float(column * (self.width + self.gaps[1]) + (self.width - 1) / 2)
+
+
+def _unwritten(folder: Path, why: str | None) -> str:
+    return f"{folder}: cannot be written ({why}). Name another folder with --out."
 
 
 def _figure(width: float, height: float, **how: Any) -> Any:

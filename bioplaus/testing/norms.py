@@ -140,26 +140,33 @@ def check_norm_ref(ref: Any, claims: Claims) -> None:
 
 @contract("norm_stats")
 def check_norm_stats(stats: Any, claims: Claims) -> None:
-    """The same statistics again and again are what it hands on, and what it remembers."""
+    """The same statistics again and again are what it hands on, sooner or later, and what it remembers."""
     claims.methods(stats, "init", "taken", "seen", "error", "returned", "begin_collecting", "updated", "looks")
     said = stats.p >= 1.0 and stats.centre in ("A", "B", "C") and stats.eps >= 0.0
     claims(said, "p, centre and eps say what is taken")
     xp, shape = NumPy("float64"), (4, 1, 1)
     state = Remembered(stats.init(xp, 2, {"mean": shape, "sigma": shape}))
     now = {"mean": normal(xp, "mean", (1, *shape)), "sigma": abs(normal(xp, "sigma", (1, *shape)))}
-    for _ in range(5):
+    away: dict[str, float] = {}  # of what is taken at first
+
+    def nearer(found: Array, name: str) -> bool:
+        return are_close(xp, found, now[name]) or float(abs(found - now[name]).max()) < 0.5 * away[name]
+
+    for k in range(5):
         for visit in range(2):
             at = LEARN._replace(visit=visit)
             for name, value in now.items():
-                claims(are_close(xp, stats.taken(xp, state, name, value, at), value), f"takes a {name} that stays")
+                taken = stats.taken(xp, state, name, value, at) + 0.0
+                away.setdefault(name, float(abs(taken - value).max()))
+                claims(k < 4 or nearer(taken, name), f"comes to a {name} that stays")
             seen = stats.seen(xp, state, now, at)
             for name, value in now.items():
                 claims(is_finite(xp, stats.error(xp, state, name, value, seen)), "errors stay finite")
             stats.returned(state, seen)
         stats.updated(xp, state)
     if stats.remembers:
-        for name, value in now.items():
-            claims(are_close(xp, stats.stored(state, name, TEST), value), f"remembers a {name} that stays")
+        for name in now:
+            claims(nearer(stats.stored(state, name, TEST), name), f"remembers a {name} that stays")
     claims(set(stats.looks(state)) <= set(state), "looks show some of what it keeps")
 
 

@@ -30,10 +30,6 @@ class Shown:
     path: Path
     names: tuple[str, ...]
 
-    def folder(self, out: str | Path | None = None) -> Path:
-        """Where pictures of it go: into the run's folder, which nothing else reads there."""
-        return self.path / "pictures" if out is None else Path(out)
-
 
 @dataclass(frozen=True, eq=False)
 class Generated(Shown):

@@ -174,6 +174,19 @@ def test_wrong_input_is_one_line_and_nothing_is_written(inside, args, said):
     assert sorted(inside.folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize("verb", [["generate"], ["trace", "--index", "0"]], ids=str)
+def test_a_place_for_pictures_that_is_a_file_is_refused_before_anything_is_computed(home, verb, monkeypatch, capsys):
+    monkeypatch.setattr(sessions, "reread", lambda *args, **how: pytest.fail("computed"))
+    assert main([*verb, str(home / "run"), "--out", str(home / "net.yaml" / "deeper")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "net.yaml is no folder" in err
+
+
+def test_a_run_by_its_log_has_its_pictures_in_its_folder(inside):
+    done = inside("trace", "run/log.h5", "--index", 3)
+    assert done.code == 0 and pngs(inside.folder / "run" / "pictures") == ["trace-3.png"]
+
+
 def test_without_matplotlib_nothing_is_done_but_arrays_come(home, monkeypatch, capsys):
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     for args in (["generate", str(home / "run")], ["trace", str(home / "run"), "--index", "0"]):

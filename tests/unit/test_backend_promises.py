@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -273,6 +275,22 @@ def test_the_momentum_of_a_dead_unit_ends_at_zero_on_torch():
         assert (xp.host(state["tau"]) == 0.0).all()
         assert smallest * 1.0 == 0.0
     assert smallest * 1.0 > 0.0
+
+
+def test_threads_that_work_for_torch_count_denormal_numbers_outside_the_scope_as_ever():
+    """In a program of its own: here they have long begun."""
+    pytest.importorskip("torch")
+    program = """if True:
+        import torch
+        from bioplaus.backend.torch import Torch
+        xp = Torch(threads=2)
+        gone = lambda: int((torch.full((1 << 18,), 1e-40) * 1.0 == 0.0).sum())
+        with xp.scope():
+            inside = gone()
+        print(inside, gone())
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(1 << 18), "0"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")

@@ -194,8 +194,25 @@ def test_where_nothing_can_be_written_it_is_one_line(tmp_path):
         pictures.save({"filters": pictures.filters(np.ones((2, 1, 3, 3)), "c")}, tmp_path / "file")
 
 
-def test_without_matplotlib_it_says_what_to_install(monkeypatch):
-    pictures.check()
+@pytest.mark.parametrize("place", ["file", "file/in/it", "link/in/it"])
+def test_a_place_where_nothing_can_be_written_is_told_before(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"cannot be written \(.* is no folder\).*--out"):
+        pictures.check(tmp_path / place)
+    pictures.check(tmp_path / "not" / "yet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_folder_that_lets_nobody_write_is_told_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures.os, "access", lambda path, mode: path != tmp_path)
+    pictures.check(tmp_path.parent)
+    with pytest.raises(UserError, match="does not let you"):
+        pictures.check(tmp_path / "new")
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
+    pictures.check(tmp_path)
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     with pytest.raises(PartError, match=r"Install bioplaus\[plot\]"):
-        pictures.check()
+        pictures.check(tmp_path)
