@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bioplaus.cli.options import ALLOW_CODE, DATA_DIR
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE
 
 if TYPE_CHECKING:
     from bioplaus.train.session import Session
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 @click.option("--dataset", metavar="D", help="Another data set of the same shape and classes.")
 @click.option("--readout", type=click.IntRange(1), metavar="T", help="Read a graph out at this time.")
 @DATA_DIR
+@ELSEWHERE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @ALLOW_CODE
 def command(
-    run: str, dataset: str | None, readout: int | None, data_dir: str | None, as_json: bool, allow_code: bool
+    run: str,
+    dataset: str | None,
+    readout: int | None,
+    data_dir: str | None,
+    backend: str | None,
+    device: str | None,
+    as_json: bool,
+    allow_code: bool,
 ) -> None:
     """Loss and error of the network of RUN at its last checkpoint, split by split.
 
@@ -34,7 +42,14 @@ def command(
             click.echo(note)
 
     scores = training.evaluate(
-        run, dataset=dataset, readout=readout, data_dir=data_dir, allow_code=allow_code, begin=say
+        run,
+        dataset=dataset,
+        readout=readout,
+        data_dir=data_dir,
+        backend=backend,
+        device=device,
+        allow_code=allow_code,
+        begin=say,
     )
     if as_json:
         click.echo(json.dumps({name: score.row() for name, score in scores.items()}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, PICTURES, pictures_of
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE, PICTURES, pictures_of
 
 if TYPE_CHECKING:
     from bioplaus.train.pictures import Generated
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 @click.argument("run")
 @PICTURES
 @DATA_DIR
+@ELSEWHERE
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn at random.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @ALLOW_CODE
-def command(run: str, out: str | None, data_dir: str | None, seed: int, as_json: bool, allow_code: bool) -> None:
+def command(
+    run: str,
+    out: str | None,
+    data_dir: str | None,
+    backend: str | None,
+    device: str | None,
+    seed: int,
+    as_json: bool,
+    allow_code: bool,
+) -> None:
     """Draw what the generative network of RUN would at its last checkpoint; for networks with pass: generative.
 
     \b
@@ -38,7 +48,7 @@ def command(run: str, out: str | None, data_dir: str | None, seed: int, as_json:
 
     folder = pictures_of(run, out)
     pictures.check(folder)
-    found = training.generate(run, data_dir=data_dir, seed=seed, allow_code=allow_code)
+    found = training.generate(run, data_dir=data_dir, backend=backend, device=device, seed=seed, allow_code=allow_code)
     drawn = pictures.save(_figures(found), folder)
     survey = found.survey
     if as_json:

@@ -32,6 +32,12 @@ def pictures_of(run: str, out: str | None) -> Path:
     return root(run) / "pictures" if out is None else Path(out)
 
 
+def ELSEWHERE(function: F) -> F:
+    """--backend and --device of verbs that look at a run."""
+    function = click.option("--device", metavar="D", help="Compute on another device than the run did.")(function)
+    return click.option("--backend", metavar="B", help="Compute with another backend than the run did.")(function)
+
+
 def OUTPUT(function: F) -> F:
     """--quiet and --json."""
     function = click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch.")(function)

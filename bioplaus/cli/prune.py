@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bioplaus.cli import table
-from bioplaus.cli.options import ALLOW_CODE, DATA_DIR
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE
 
 HEADS = ("layer", "weights", "FLOP", "weights %", "neurons %", "active %", "FLOP %")
 
@@ -18,9 +18,18 @@ HEADS = ("layer", "weights", "FLOP", "weights %", "neurons %", "active %", "FLOP
 @click.argument("run")
 @click.option("--out", metavar="COMPACT", help="Write a run folder with the network without its dead units.")
 @DATA_DIR
+@ELSEWHERE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @ALLOW_CODE
-def command(run: str, out: str | None, data_dir: str | None, as_json: bool, allow_code: bool) -> None:
+def command(
+    run: str,
+    out: str | None,
+    data_dir: str | None,
+    backend: str | None,
+    device: str | None,
+    as_json: bool,
+    allow_code: bool,
+) -> None:
     """What is left of the network of RUN at its last checkpoint: weights, neurons, activity, operations.
 
     Pruning itself is a choice of the rule: `bioplaus run uili_sp --dataset mnist --from RUN` prunes a trained network.
@@ -33,7 +42,9 @@ def command(run: str, out: str | None, data_dir: str | None, as_json: bool, allo
     """
     from bioplaus.train import run as training
 
-    rows, smaller = training.prune(run, out=out, data_dir=data_dir, allow_code=allow_code)
+    rows, smaller = training.prune(
+        run, out=out, data_dir=data_dir, backend=backend, device=device, allow_code=allow_code
+    )
     layers, total = rows[:-1], rows[-1]
     fewer = {"weights": 100.0 / total.kept, "flops": 100.0 / total.flops_left}
     if as_json:

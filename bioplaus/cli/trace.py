@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bioplaus.cli import table
-from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, PICTURES, pictures_of
+from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE, PICTURES, pictures_of
 
 if TYPE_CHECKING:
     from bioplaus.train.pictures import Traced
@@ -22,9 +22,19 @@ TOP = 5  # classes named
 @click.option("--index", type=int, required=True, metavar="I", help="Which test image, from 0.")
 @PICTURES
 @DATA_DIR
+@ELSEWHERE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @ALLOW_CODE
-def command(run: str, index: int, out: str | None, data_dir: str | None, as_json: bool, allow_code: bool) -> None:
+def command(
+    run: str,
+    index: int,
+    out: str | None,
+    data_dir: str | None,
+    backend: str | None,
+    device: str | None,
+    as_json: bool,
+    allow_code: bool,
+) -> None:
     """Follow one test image up through the generative network of RUN, and the class inferred down again.
 
     Writes trace-I.png: the image, its reconstruction, what each pixel contributes, and the same layer by layer.
@@ -38,7 +48,7 @@ def command(run: str, index: int, out: str | None, data_dir: str | None, as_json
 
     folder = pictures_of(run, out)
     pictures.check(folder)
-    found = training.trace(run, index, data_dir=data_dir, allow_code=allow_code)
+    found = training.trace(run, index, data_dir=data_dir, backend=backend, device=device, allow_code=allow_code)
     drawn = pictures.save({f"trace-{index}": _figure(found)}, folder)
     likely = _likely(found)
     if as_json:

@@ -113,21 +113,32 @@ def evaluate(
     dataset: Any = None,
     readout: int | None = None,
     data_dir: str | Path | None = None,
+    backend: str | None = None,
+    device: str | None = None,
     allow_code: bool = False,
     begin: Callable[[Session], None] = lambda session: None,
 ) -> dict[str, Score]:
     """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given.
 
     ``readout``: a graph is read out at this time, with statistics of its training data at all times up to it.
+    ``backend``, ``device``: what to compute with, where it is not what the run was trained with; so for all that looks.
     ``begin`` is called with the session before the first sample; ``session.dataset.notes`` says what was resized.
     """
     directory = None if data_dir is None else Path(data_dir)
-    session = sessions.reread(run, dataset=dataset, readout=readout, data_dir=directory, allow_code=allow_code)
+    session = sessions.reread(
+        run,
+        dataset=dataset,
+        readout=readout,
+        data_dir=directory,
+        backend=backend,
+        device=device,
+        allow_code=allow_code,
+    )
     begin(session)
     size = session.phases[-1].samples_per_batch
     if session.progress.place or readout is not None:  # else the statistics for testing are the last epoch's
         scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)
-    return {name: scoring.evaluate(session.network, feed, size) for name, feed in session.feeds.items()}
+    return {name: scoring.evaluate(session.network, feed, size) for name, feed in session.answered().items()}
 
 
 def prune(
@@ -136,6 +147,8 @@ def prune(
     out: str | Path | None = None,
     dataset: Any = None,
     data_dir: str | Path | None = None,
+    backend: str | None = None,
+    device: str | None = None,
     allow_code: bool = False,
 ) -> tuple[list[usage.Row], Compact | None]:
     """What is left of a run's network: a row for every weight layer and the total; and the smaller network it made.
@@ -146,7 +159,7 @@ def prune(
     ------
     RunError        no run there; or its network cannot be made smaller, or has no dead unit
     """
-    session = _settled(run, dataset, data_dir, allow_code)
+    session = _settled(run, dataset, data_dir, allow_code, backend=backend, device=device)
     rows = usage.rows(session.network, session.feeds["test"], session.phases[-1].samples_per_batch)
     return rows, None if out is None else compact(session, out)
 
@@ -157,6 +170,8 @@ def generate(
     dataset: Any = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
+    backend: str | None = None,
+    device: str | None = None,
     allow_code: bool = False,
 ) -> Generated:
     """What a run's generative network would draw: reconstructions, samples, templates, filters, as arrays.
@@ -167,7 +182,9 @@ def generate(
     ------
     RunError        no run there, or its network renders nothing
     """
-    return generated(_settled(run, dataset, data_dir, allow_code), RunFolder.open(run).path, seed)
+    return generated(
+        _settled(run, dataset, data_dir, allow_code, backend=backend, device=device), RunFolder.open(run).path, seed
+    )
 
 
 def trace(
@@ -176,6 +193,8 @@ def trace(
     *,
     dataset: Any = None,
     data_dir: str | Path | None = None,
+    backend: str | None = None,
+    device: str | None = None,
     allow_code: bool = False,
 ) -> Traced:
     """The way of one test image up through a run's generative network, and of the class inferred down again.
@@ -185,13 +204,15 @@ def trace(
     RunError        no run there, or its network renders nothing
     DataError       there is no test image of that number
     """
-    return traced(_settled(run, dataset, data_dir, allow_code), RunFolder.open(run).path, index)
+    return traced(
+        _settled(run, dataset, data_dir, allow_code, backend=backend, device=device), RunFolder.open(run).path, index
+    )
 
 
-def _settled(run: str | Path, dataset: Any, data_dir: str | Path | None, allow_code: bool) -> Session:
+def _settled(run: str | Path, dataset: Any, data_dir: str | Path | None, allow_code: bool, **flags: Any) -> Session:
     """A session at a run's last checkpoint, with the statistics for testing that belong to it."""
     directory = None if data_dir is None else Path(data_dir)
-    session = sessions.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code)
+    session = sessions.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code, **flags)
     if session.progress.place:  # else they are the last epoch's
         size = session.phases[-1].samples_per_batch
         scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)

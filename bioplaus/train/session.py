@@ -75,6 +75,12 @@ class Session:
             if split is not None
         }
 
+    def answered(self) -> dict[str, Feed | TextFeed]:
+        """The feeds with all their labels, also those that the learner may not see."""
+        if self.labels is None:
+            return self.feeds
+        return {**self.feeds, "train": Feed.of(self.network.xp, self.dataset.train, self.preprocess)}
+
     def check_batches(self) -> None:
         """Whether the training set has enough samples for a batch of every phase, and for one update at least.
 
@@ -551,16 +557,26 @@ def reread(
     readout: int | None = None,
     data_dir: Path | None = None,
     allow_code: bool = False,
+    **flags: Any,
 ) -> Session:
     """A session with the network of a run's last checkpoint; the folder is only read.
 
-    ``readout``: testing reads a graph out at this time; its statistics are to be settled anew.
+    ``readout``: testing reads a graph out at this time; its statistics are to be settled anew. ``flags``: the backend
+    and the device to look with, where they are not the run's.
     """
     folder = RunFolder.open(run)
     _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
     other = dataset is not None
     return _at(
-        folder, state, meta, dataset=dataset, other=other, readout=readout, data_dir=data_dir, allow_code=allow_code
+        folder,
+        state,
+        meta,
+        dataset=dataset,
+        other=other,
+        readout=readout,
+        data_dir=data_dir,
+        allow_code=allow_code,
+        **flags,
     )
 
 
@@ -575,10 +591,11 @@ def _at(
     readout: int | None = None,
     data_dir: Path | None = None,
     allow_code: bool = False,
+    **flags: Any,
 ) -> Session:
     sets = [] if readout is None else [f"network.pass.test_readout={readout}"]
     settings, source = configure(
-        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, sets=sets, allow_code=allow_code
+        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, sets=sets, allow_code=allow_code, **flags
     )
     planned = meta["epochs"] if epochs is None else epochs  # a run trained on has more than its config says
     settings = trained_on(settings, planned)

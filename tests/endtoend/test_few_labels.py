@@ -11,6 +11,7 @@ from program import KILLED, assert_same, everything
 
 import bioplaus
 from bioplaus.backend.streams import Stream
+from bioplaus.data.digits import Digits
 from bioplaus.data.labels import drawn
 from bioplaus.record import open_run
 from bioplaus.record.checkpoint import load
@@ -120,6 +121,17 @@ def test_what_the_m_step_wants_is_in_the_log_of_its_own_update(program):
     table = open_run(program.folder / "run").table("layers/conv1/update")
     assert len(table["step"]) == 6 and (table["dW_norm"] > 0).all()
     np.testing.assert_allclose(table["step_norm"], 0.5 * table["dW_norm"], rtol=1e-4)
+
+
+def test_the_training_set_is_scored_with_all_its_labels(program):
+    """Also with those that the learner did not see: as own arrays without any hidden are scored."""
+    assert program(*command(program.folder, RULE, "--epochs", 1, "--set", "data.validation=null")) == (0, "", "")
+    X, y = Digits().load(None)[:2]
+    np.savez(program.folder / "all.npz", X=X, y=y, X_test=X, y_test=y)
+    asked = (("--backend", "numpy", "--device", "cpu"), ("--dataset", "all.npz"))
+    found, plain = (json.loads(program("evaluate", "run", "--json", *more).out) for more in asked)
+    for measure in ("samples", "error", "loss"):
+        assert found["train"][measure] == pytest.approx(plain["train"][measure], rel=1e-5)
 
 
 def test_other_data_are_scored_whatever_labels_they_have(program):
