@@ -109,6 +109,8 @@ def test_what_is_drawn_is_the_run_s_own(home):
     assert some.argmax(1).tolist() == found.inferred.tolist()
     assert ((rendered - (found.images - mean) * scale) ** 2).mean() == pytest.approx(found.survey.error, rel=0.5)
     assert found.samples.shape == (10, 4, 1, 8, 8) and found.templates.shape == (10, 1, 8, 8)
+    long = np.sqrt((((found.images - mean) * scale) ** 2).sum((1, 2, 3))).mean()
+    np.testing.assert_allclose(np.sqrt((found.liked**2).sum((1, 2, 3))), long, rtol=1e-4)
     again, other = bioplaus.generate(home / "run"), bioplaus.generate(home / "run", seed=1)
     np.testing.assert_array_equal(found.samples, again.samples)
     assert np.abs(found.samples - other.samples).max() > 0

@@ -507,7 +507,11 @@ class Store:
         self.n = self.gn = 0
 
     def see(self, now):
-        self.short, self.n = running(self.short, now, self.n), self.n + 1
+        first = 0.5 * self.alpha[0] if self.long is None else 0.0  # weight of a deviation of 1 before the first update
+        mean, sigma = self.short or (now[0], torch.ones_like(now[1]))
+        weights = 1 / (self.n + 1), 1 / (self.n + 1 + first)
+        self.short = [a + (b - a) * w for a, b, w in zip((mean, sigma), now, weights, strict=True)]
+        self.n += 1
         return self.mixed(self.long, self.short)
 
     def mixed(self, long, short):
