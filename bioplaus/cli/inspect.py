@@ -32,7 +32,8 @@ def command(run: str, path: str | None, as_json: bool) -> None:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     about = found["attributes"]
-    click.echo(f"{found['path']}: {found['status']}")
+    stands = {"running": "running, or killed while it was"}.get(found["status"], found["status"])
+    click.echo(f"{found['path']}: {stands}")
     click.echo("{rule} on {dataset}, network {network}".format_map(about))
     click.echo(", ".join(f"{name} {about[name]}" for name in ABOUT if name in about))
     if found["tables"]:

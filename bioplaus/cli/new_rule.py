@@ -163,6 +163,8 @@ NORM = '''\
 
 from dataclasses import dataclass
 
+from bioplaus.errors import ShapeError
+
 
 @dataclass(frozen=True)
 class $Name:
@@ -172,8 +174,10 @@ class $Name:
     removes_bias = False  # a constant added to a unit still matters
     collects = 0  # needs no statistics from other samples for testing
 
-    def init(self, xp, shape, visits):
-        """Statistics to keep: none."""
+    def init(self, xp, shape, visits=1, groups=1):
+        """Statistics to keep: none. Groups of channels that must not mix (the gates of a cell) are refused."""
+        if groups > 1:
+            raise ShapeError("$name mixes all units of a sample. Take it where channels are not in groups.")
         return {}
 
     def forward(self, xp, n, state, at):

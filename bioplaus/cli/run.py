@@ -13,7 +13,9 @@ from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, OUTPUT, limit_threads, st
 @click.command(short_help="Train a network by a rule on a data set; write one run folder.")
 @click.argument("rule")
 @click.option("--dataset", metavar="D", help="digits, mnist, cifar10, ... (`bioplaus list dataset`), or a path.")
-@click.option("--network", metavar="N", help="A name (`bioplaus list network`) or a path; each data set has its own.")
+@click.option(
+    "--network", metavar="N", help="A name (`bioplaus list network`) or a path; else the rule's, or the data set's own."
+)
 @click.option("--backend", metavar="B", help="A name (`bioplaus list backend`); auto takes torch if installed.")
 @click.option("--device", metavar="auto|cpu|cuda:0", help="auto takes a GPU if there is one.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]))

@@ -67,8 +67,8 @@ def command(
         click.echo(json.dumps(about | more, ensure_ascii=False))
         return
     click.echo(drawn[f"trace-{index}"])
-    said = ", ".join(f"{name} {share:.3g}" for name, share in likely[:TOP])
-    click.echo(f"test image {index}, {found.names[found.label]}: q(class | image) = {said}")
+    said = ", ".join(f"{share:.3g} for {name}" for name, share in likely[:TOP])
+    click.echo(f"test image {index}, of class {found.names[found.label]}: q(class | image) is {said}")
     table.show(HEADS, [_row(path) for path in found.layers])
 
 

@@ -157,7 +157,7 @@ class _Stack:
         if self.network is None:
             known = ", ".join(shipped("network"))
             raise ConfigError(
-                f"no network is named. Give --network, or a data set, which brings its own. Known: {known}."
+                f"no network is named. Give --dataset, which brings its own, or --network. Known: {known}."
             )
         network = _read_network(self.network)
         self.places |= {("network", *path): self.network.at(path) for path, _ in _paths(self.network.data)}

@@ -147,12 +147,13 @@ def _check_size(name: str, shape: tuple[int, ...], size: tuple[int, ...]) -> Non
         if int(np.prod(shape)) != size[0]:
             raise ShapeError(
                 f"data set {name!r}: samples of shape {shape}, the network takes {size[0]} values. "
-                "Choose another network, or change its input."
+                f"Choose another network, or change its input: --set 'network.input={list(shape)}'."
             )
     elif len(shape) != len(size):
         raise ShapeError(
             f"data set {name!r}: samples are {shape[0]} values each, the network takes images {size}. "
-            "Choose a network of vectors, or give images (N, C, H, W)."
+            "Give images (N, C, H, W), or let a network of dense layers take "
+            f"values: --network mlp --set 'network.input=[{shape[0]}]'."
         )
     elif shape[0] != size[0]:
         raise ShapeError(
@@ -171,7 +172,7 @@ def _named(source: str | Path, data_dir: Path | None, options: Mapping[str, Any]
                 return OwnText(path)
             if path.is_file():
                 return OwnArrays(path.stem, read_arrays(path))
-        if Path(name).suffix or len(Path(name).parts) > 1:
+        if Path(name).suffix or name != Path(name).name:
             raise DataError(
                 f"{name}: no such file or folder. Give a .npz, .h5 or .txt file, a folder of images, or a name."
             )

@@ -55,7 +55,7 @@ EVERYWHERE: Mapping[str, Column] = {
 TABLES: Mapping[str, Mapping[str, Column]] = {
     "metrics/*": {
         "epoch": _count("epochs completed"),
-        "samples": _count("training samples seen"),
+        "samples": _count("samples the scores are of"),
         "loss": _number("loss per sample"),
         "loss_*": _number("loss per sample, term * before its weight"),
         "error": _number("share of samples classified wrongly", "%"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ def check_norm(norm: Any, claims: Claims) -> None:
     """The way back is the derivative of the way up; claims: ``removes_bias``, ``collects``, ``exact_gradient``.
 
     A norm whose way back is not a gradient by design says ``exact_gradient = False``. What it adds to the loss of each
-    sample it shows as ``penalty`` among its ``looks``. Groups of channels are tried where ``init`` takes them.
+    sample it shows as ``penalty`` among its ``looks``. A norm may refuse groups of channels, with a ShapeError.
     """
     claims.methods(norm, "init", "forward", "back", "begin_collecting", "updated")
     collects = getattr(norm, "collects", None)
@@ -32,16 +31,15 @@ def check_norm(norm: Any, claims: Claims) -> None:
     claims(isinstance(getattr(norm, "removes_bias", None), bool), "removes_bias is true or false")
     xp, taken = NumPy("float64"), 0
     for shape in ((8,), (8, 4, 3)):
-        for groups in (1, 2) if "groups" in inspect.signature(norm.init).parameters else (1,):
-            more = {"groups": groups} if groups > 1 else {}
+        for groups in (1, 2):
             try:
-                state = norm.init(xp, shape, 2, **more)
+                state = norm.init(xp, shape, 2, groups)
             except ShapeError:  # a reference that such samples do not have
                 continue
             taken += 1
             _check_both_ways(norm, xp, shape, state, claims)
             if groups > 1:
-                _check_groups(norm, xp, shape, norm.init(xp, shape, 2, **more), claims)
+                _check_groups(norm, xp, shape, norm.init(xp, shape, 2, groups), claims)
             _check_memory(norm, xp, shape, state, claims)
     claims(taken, "takes samples of some shape: (8,) or (8, 4, 3)")
 

@@ -67,7 +67,9 @@ class Shifted:
     removes_bias = False
     collects = 0
 
-    def init(self, xp, shape, visits):
+    def init(self, xp, shape, visits=1, groups=1):
+        if groups > 1:
+            raise ShapeError("one mean for all channels")
         return {}
 
     def forward(self, xp, n, state, at):

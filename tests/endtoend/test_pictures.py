@@ -129,7 +129,9 @@ def test_trace_follows_one_image(inside, home):
     assert sum(found["posterior"].values()) == pytest.approx(1.0, rel=1e-5)
     assert int(next(iter(found["posterior"]))) == found["inferred"] == traced.inferred == traced.posterior.argmax()
     path, head, *rows = done.out.splitlines()
-    assert path.endswith("run/pictures/trace-3.png") and head.startswith(f"test image 3, {test.y[3]}: q(class | image)")
+    share = traced.posterior[traced.inferred]
+    said = f"test image 3, of class {test.y[3]}: q(class | image) is {share:.3g} for {traced.inferred}, "
+    assert path.endswith("run/pictures/trace-3.png") and head.startswith(said)
     assert [row.split()[0] for row in rows] == ["layer", "conv1", "conv2", "out"]
     for row, path, said in zip(rows[1:], traced.layers, found["layers"], strict=True):
         active, size = int((path.activity * path.rendered != 0).sum()), path.activity.size

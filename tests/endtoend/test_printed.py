@@ -131,7 +131,8 @@ def test_inspect_shows_every_run(program, how):
     done = program("inspect", "run")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[0] == f"{program.folder / 'run'}: {status}"
+    said = {"running": "running, or killed while it was"}.get(status, status)
+    assert lines[0] == f"{program.folder / 'run'}: {said}"
     assert lines[1] == "usf_bn_bm on digits, network digits_net"
     found = json.loads(program("inspect", "run", "--json").out)
     assert found["status"] == status

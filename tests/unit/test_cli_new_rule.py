@@ -44,6 +44,19 @@ def test_the_package_of_every_kind_passes_its_own_tests(tmp_path, capsys):
     assert f"{4 * len(KINDS)} passed" in done.stdout
 
 
+def test_the_rule_file_of_every_kind_trains(tmp_path, monkeypatch, capsys):
+    site, files = tmp_path / "site", []
+    site.mkdir()
+    for kind in KINDS:
+        assert main(["new-rule", f"my_{kind}", "--kind", kind, "--out", str(tmp_path / kind)]) == 0
+        installed(tmp_path / kind, site)
+        files.append(tmp_path / kind / f"my_{kind}.yaml")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.chdir(tmp_path)
+    for file in files:
+        assert main(["run", str(file), "--dataset", "digits", "--epochs", "1", "--quiet"]) == 0
+
+
 def test_its_tests_can_fail(tmp_path, capsys):
     folder, site = tmp_path / "mine", tmp_path / "site"
     site.mkdir()

@@ -197,7 +197,7 @@ def test_wrong_settings(setting, tmp_path):
         ({"network": "nets/lenett.yaml"}, "--network: nets/lenett.yaml: no such network file; did you mean 'lenet'?"),
         (
             {"network": None},
-            "no network is named. Give --network, or a data set, which brings its own. Known: ",
+            "no network is named. Give --dataset, which brings its own, or --network. Known: ",
         ),
         (
             {"preset": lambda name: {"sede": 1}, "dataset": "mnist"},

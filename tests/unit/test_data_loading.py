@@ -86,6 +86,8 @@ def test_unknown_names_are_one_line(tmp_path):
         find("mnits", data_dir=tmp_path)
     with pytest.raises(DataError, match=r"own\.npz: no such file"):
         find(tmp_path / "own.npz")
+    with pytest.raises(DataError, match=r"^\./mine/: no such file or folder"):
+        find("./mine/")
     with pytest.raises(ConfigError, match=r"data\.options: train_per_class given, data set 'digits' takes none"):
         find("digits", options={"train_per_class": 3})
 
