@@ -49,6 +49,7 @@ class Survey:
     ----------
     samples : how many images
     error : mean over images and their elements of (image - reconstruction)^2
+    power : the same of image^2, what an empty reconstruction would miss
     same : share of images whose reconstruction is inferred as the same class
     found (classes,) : how many were inferred as each class
     templates (classes, ...) : mean of what was rendered of these, 0 where there are none
@@ -57,6 +58,7 @@ class Survey:
 
     samples: int
     error: float
+    power: float
     same: float
     found: Array
     templates: Array
@@ -122,7 +124,7 @@ def survey(network: Network, batches: Iterable[Batch]) -> Survey:
     xp, pass_ = network.xp, _generative(network)
     totals, found = np.zeros((*pass_.output, *pass_.input)), np.zeros(pass_.output)
     switches: list[Array] = []
-    samples, same, squares = 0, 0, 0.0
+    samples, same, squares, power = 0, 0, 0.0, 0.0
     for batch in batches:
         used: list[Array] = []
 
@@ -138,6 +140,7 @@ def survey(network: Network, batches: Iterable[Batch]) -> Survey:
         switches = [a + b for a, b in zip(switches, used, strict=True)] if samples else used
         samples += len(label)
         squares += float(np.square(image - reconstruction, dtype=np.float64).sum())
+        power += float(np.square(image, dtype=np.float64).sum())
         with xp.scope():
             same += int((xp.host(network.predict(xp.array(reconstruction)).argmax(-1)) == label).sum())
     if not samples:
@@ -145,6 +148,7 @@ def survey(network: Network, batches: Iterable[Batch]) -> Survey:
     return Survey(
         samples,
         squares / (samples * prod(pass_.input)),
+        power / (samples * prod(pass_.input)),
         same / samples,
         found,
         totals / np.maximum(found, 1.0).reshape((-1, *(1 for _ in pass_.input))),

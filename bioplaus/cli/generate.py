@@ -52,14 +52,20 @@ def command(
     drawn = pictures.save(_figures(found), folder)
     survey = found.survey
     if as_json:
-        numbers = {"images": survey.samples, "error": survey.error, "same_class": 100.0 * survey.same}
+        numbers = {
+            "images": survey.samples,
+            "error": survey.error,
+            "power": survey.power,
+            "same_class": 100.0 * survey.same,
+        }
         inferred = dict(zip(found.names, map(int, survey.found), strict=True))
         written = {name: str(path) for name, path in drawn.items()}
         click.echo(json.dumps({"run": run, **numbers, "inferred": inferred, "pictures": written}, ensure_ascii=False))
         return
     for path in drawn.values():
         click.echo(path)
-    click.echo(f"mean squared error of the reconstructions: {survey.error:.4g} ({survey.samples:,} test images)")
+    missed = f"{survey.error:.4g}, {100.0 * survey.error / survey.power:.1f} % of the images' own mean square"
+    click.echo(f"mean squared error of the reconstructions: {missed} ({survey.samples:,} test images)")
     click.echo(f"classified like their image: {100.0 * survey.same:.2f} % of the reconstructions")
 
 
@@ -69,7 +75,8 @@ def _figures(found: Generated) -> dict[str, Any]:
     names, span = [found.names[c] for c in found.drawn], found.span
     note = f"; the first {len(names)} of {len(found.names)} classes" if len(names) < len(found.names) else ""
     inferred, same = found.survey.found[: len(names)], 100.0 * found.survey.same
-    all_of_them = f"; of all, {same:.1f} % are classified like their image, mean squared error {found.survey.error:.3g}"
+    missed = 100.0 * found.survey.error / found.survey.power
+    all_of_them = f"; of all, {same:.1f} % are classified like their image, {missed:.1f} % of the mean square is missed"
     return {
         "reconstructions": pictures.reconstructions(
             found.images, found.reconstructions, found.labels, found.inferred, found.names, span, all_of_them + note

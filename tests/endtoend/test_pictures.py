@@ -75,7 +75,8 @@ def test_generate_draws_and_says_how_well(inside):
     assert pngs(inside.folder / "run" / "pictures") == sorted(f"{name}.png" for name in NAMES)
     found = json.loads(inside("generate", "run", "--json", "--out", "elsewhere").out)
     assert pngs(inside.folder / "elsewhere") == sorted(f"{name}.png" for name in NAMES)
-    assert error == f"mean squared error of the reconstructions: {found['error']:.4g} ({found['images']} test images)"
+    missed = f"{found['error']:.4g}, {100.0 * found['error'] / found['power']:.1f} % of the images' own mean square"
+    assert error == f"mean squared error of the reconstructions: {missed} ({found['images']} test images)"
     assert same == f"classified like their image: {found['same_class']:.2f} % of the reconstructions"
     run = bioplaus.open_run(inside.folder / "run")
     assert found["error"] == pytest.approx(run.metrics.test.loss_reconstruction[-1], rel=1e-4)

@@ -124,6 +124,7 @@ def test_a_survey_counts_over_batches(engine, on):
     survey = rendering.survey(net, batches)
     assert survey.samples == 7
     assert survey.error == pytest.approx(((images - reconstruction) ** 2).mean(), rel=1e-12)
+    assert survey.power == pytest.approx((images**2).mean(), rel=1e-12)
     assert survey.same == pytest.approx((again == label).mean())
     np.testing.assert_array_equal(survey.found, np.bincount(label, minlength=CLASSES))
     with pytest.raises(DataError, match="no images"):
