@@ -224,8 +224,9 @@ class Batch(Moments):
         """Nothing to count."""
 
     def begin_collecting(self, state: State) -> None:
-        """The next batch starts the moving average anew."""
-        state["begun"][...] = 0.0
+        """The next batch starts the moving average anew, to the bit as if there had been none."""
+        for name in (*STATISTICS, "begun"):
+            state[name][...] = 0.0
 
     def updated(self, xp: Backend, state: State) -> None:
         """Nothing moves with the weights."""

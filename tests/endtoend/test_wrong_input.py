@@ -74,7 +74,7 @@ def written(home: Path) -> None:
         (["run", "nowhere.yaml", "--dataset", "digits"], "nowhere.yaml: no such rule file"),
         (["run", "usf_bn_bn", "--dataset", "digits"], "no rule named 'usf_bn_bn'; did you mean 'usf_bn_bm'?"),
         (["run", "usf_bn_bm", "--dataset", "digist"], "no data set named 'digist'; did you mean 'digits'?"),
-        (["run", "usf_bn_bm"], "Give --network, or a data set"),
+        (["run", "usf_bn_bm"], "Give --dataset, which brings its own, or --network"),
         (["run"], "Missing argument 'RULE'"),
         (["frobnicate"], "no verb named 'frobnicate'"),
         ([*RUN, "--network", "lenett"], "no network named 'lenett'; did you mean 'lenet'?"),

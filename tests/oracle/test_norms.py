@@ -190,3 +190,22 @@ def test_eps_keeps_a_constant_channel_finite(engine):
         dn = net.norms[1].back(np.ones((5, 4)), cache, None, None)
     np.testing.assert_array_equal(z, 0)
     np.testing.assert_allclose(dn, 0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@on_each
+def test_collecting_anew_forgets_to_the_bit(engine, on, dtype, rng):
+    """What testing goes by is a function of the batches collected alone: a + (b - a) is not quite b."""
+    pytest.importorskip(on)
+    xs = rng.standard_normal((12, 30, *SHAPE))
+    fresh, old = (engine.net(LAYERS, SHAPE, on=on, dtype=dtype, defaults={"norm": "batch"}) for _ in range(2))
+    for x in xs[:10]:
+        old.begin_collecting()
+        old.collect(engine.batch(old, 7.0 * x + 3.0, np.arange(30) % 3))
+    for net in (fresh, old):
+        net.begin_collecting()
+        for x in xs[10:]:
+            net.collect(engine.batch(net, x, np.arange(30) % 3))
+    for one, other in zip(fresh.norms, old.norms, strict=True):
+        for name in ("mean", "sigma"):
+            np.testing.assert_array_equal(fresh.xp.host(one.stats[name]), old.xp.host(other.stats[name]))
