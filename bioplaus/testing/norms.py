@@ -138,7 +138,7 @@ def check_norm_ref(ref: Any, claims: Claims) -> None:
 
 @contract("norm_stats")
 def check_norm_stats(stats: Any, claims: Claims) -> None:
-    """The same statistics again and again are what it hands on, sooner or later, and what it remembers."""
+    """The same statistics again and again are what it hands on, sigma sooner or later, and what it remembers."""
     claims.methods(stats, "init", "taken", "seen", "error", "returned", "begin_collecting", "updated", "looks")
     said = stats.p >= 1.0 and stats.centre in ("A", "B", "C") and stats.eps >= 0.0
     claims(said, "p, centre and eps say what is taken")
@@ -156,6 +156,7 @@ def check_norm_stats(stats: Any, claims: Claims) -> None:
             for name, value in now.items():
                 taken = stats.taken(xp, state, name, value, at) + 0.0
                 away.setdefault(name, float(abs(taken - value).max()))
+                claims(name == "sigma" or are_close(xp, taken, value), f"takes a {name} that stays")
                 claims(k < 4 or nearer(taken, name), f"comes to a {name} that stays")
             seen = stats.seen(xp, state, now, at)
             for name, value in now.items():
