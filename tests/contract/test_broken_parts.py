@@ -8,6 +8,7 @@ from bioplaus.backend.numpy import NumPy
 from bioplaus.errors import PartError, ShapeError
 from bioplaus.layers.dense import Dense, DenseMap
 from bioplaus.norms.recipes import batch
+from bioplaus.norms.stats import Streaming
 from bioplaus.passes.feedforward import Feedforward, UpAndBack
 from bioplaus.testing import check
 from bioplaus.updates.links import Momentum, Rate, Sign
@@ -619,6 +620,24 @@ def test_broken_transforms(changes, message):
     assert check("transform", Halved())
     with pytest.raises(PartError, match=message):
         check("transform", type("Broken", (Halved,), changes)())
+
+
+class TakingHalf(Streaming):
+    """Hands on half of one statistic."""
+
+    halved = ""
+
+    def taken(self, xp, state, name, now, at):
+        return super().taken(xp, state, name, now, at) * (0.5 if name == self.halved else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("halved", "message"), [("mean", "takes a mean that stays"), ("sigma", "comes to a sigma that stays")]
+)
+def test_broken_statistics(halved, message):
+    assert check("norm_stats", TakingHalf())
+    with pytest.raises(PartError, match=message):
+        check("norm_stats", type("Broken", (TakingHalf,), {"halved": halved})())
 
 
 def test_a_class_or_an_unknown_kind_is_answered():
