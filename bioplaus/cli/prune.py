@@ -11,7 +11,7 @@ import click
 from bioplaus.cli import table
 from bioplaus.cli.options import ALLOW_CODE, DATA_DIR, ELSEWHERE
 
-HEADS = ("layer", "weights", "FLOP", "weights %", "neurons %", "active %", "FLOP %")
+SHARES = ("weights %", "neurons %", "active %")
 
 
 @click.command(short_help="Show what is left of a pruned network; write a smaller one.")
@@ -36,6 +36,7 @@ def command(
 
     weights %: synapses that exist. neurons %: units that exist, before pooling. active %: what the next layer is given
     that is not zero, after pooling, over the test set. FLOP %: weights x neurons x activity of the layer before.
+    Of a generative network both ways count, and rendered % is what each layer renders that is not zero.
 
     --out writes a run folder with a smaller network of equal outputs, which can be scored, and trained on by
     `bioplaus resume COMPACT --epochs E`.
@@ -52,7 +53,11 @@ def command(
         found = {"run": run, "layers": [asdict(row) for row in layers], "total": asdict(total), "fewer": fewer}
         click.echo(json.dumps(found | made))
         return
-    table.show(HEADS, [_said(row) for row in rows])
+    if total.active_down is None:
+        table.show(("layer", "weights", "FLOP", *SHARES, "FLOP %"), [_said(row) for row in rows])
+    else:
+        heads = ("layer", "weights", "FLOP up", "FLOP down", *SHARES, "rendered %", "FLOP %")
+        table.show(heads, [_said_both_ways(row) for row in rows])
     click.echo(f"{fewer['weights']:.1f} times fewer weights, {fewer['flops']:.1f} times fewer operations")
     if smaller is not None:
         units = ", ".join(f"{name} {before} → {after}" for name, (before, after) in smaller.units.items())
@@ -63,3 +68,9 @@ def command(
 def _said(row: Any) -> tuple[str, ...]:
     shares = (row.kept, row.neurons, row.active, row.flops_left)
     return (row.layer, f"{row.weights:,}", f"{row.flops:,}", *(f"{share:.1f}" for share in shares))
+
+
+def _said_both_ways(row: Any) -> tuple[str, ...]:
+    sizes = (row.weights, row.flops, row.flops_down)
+    shares = (row.kept, row.neurons, row.active, row.active_down, row.flops_left)
+    return (row.layer, *(f"{size:,}" for size in sizes), *(f"{share:.1f}" for share in shares))

@@ -1,8 +1,8 @@
 """What a layer costs, and what is left of that where weights are gone and activities are zero. Shares may be percent.
 
-    whole       2 x weights x places
-    supervised  kept x active                        kept: of weights, or of neurons; active: of the layer's inputs
-    with a way down     (up kept active_in + down kept active_down) / (up + down)
+    way up      2 x weights x places of the output      left: kept x active; kept: of weights, or of neurons
+    way down    2 x weights x places of the input       active: of what goes in, from below or from above
+    both        the mean of what is left, weighted by operations
 
 Biases, norms, activations and pools are not counted.
 
@@ -28,28 +28,21 @@ def whole(map: Map) -> int:
     return 2 * prod(map.shape) * places(map)
 
 
+def whole_down(map: Map) -> int:
+    """The same on its way down, where every weight is used wherever a window lies on the map that is rendered."""
+    window = getattr(map, "window", None)
+    if window is None:
+        return whole(map)
+    apart = prod(window.stride) if map.input[1:] == window.size else 1  # the adjoint of a convolution renders by one
+    return 2 * prod(map.shape) * (prod(map.input[1:]) // apart)
+
+
 def left(kept: float, active: float, of: float = 1.0) -> float:
     """What is left of a layer's operations: those of weights (or neurons) kept, at inputs that are not zero.
 
-    ``of`` is the whole, 100 for percent. Tables 16 to 18.
+    ``of`` is the whole, 100 for percent. Tables 16 to 18; of tables 19 to 21 either way by itself.
     """
     return kept * active / of
-
-
-def left_both_ways(up: float, down: float, kept: float, active: float, active_down: float, of: float = 1.0) -> float:
-    """Of a layer that also renders; ``up``, ``down``: its whole operations, ``active_down``: of what it renders.
-
-    Tables 19 and 20.
-    """
-    return (up * left(kept, active, of) + down * left(kept, active_down, of)) / (up + down)
-
-
-def left_as_printed(up: float, down: float, neurons: float, own: float, active_down: float, of: float = 1.0) -> float:
-    """Table 21 as it is printed: with the activity of the layer itself, and nothing kept on the way down.
-
-    By the formula of table 18 the way up would have the activity of the layer before.
-    """
-    return (up * left(neurons, own, of) + down * active_down) / (up + down)
 
 
 def total(shares: Sequence[float], sizes: Sequence[float]) -> float:

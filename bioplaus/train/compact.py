@@ -2,7 +2,8 @@
 
 A unit, or a filter, can go where nobody reads it: every synapse from it to a unit that stays is gone. Or where it is
 constant: silenced at every place, or with no synapse left from anything that varies; its constant then goes into the
-biases above. Synapses that are gone between units that stay are zeros in arrays as large as before.
+biases above. Synapses that are gone between units that stay are zeros in arrays as large as before. What a unit without
+synapses renders is nothing, so a generative network also renders the same.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from bioplaus import assemble, config
 from bioplaus.backend.base import Array
 from bioplaus.errors import RunError
 from bioplaus.network import Network
-from bioplaus.parts import TEST
+from bioplaus.parts import TEST, Batch
 from bioplaus.record import RunFolder
+from bioplaus.rendering import reconstruct, renders
 from bioplaus.train.plan import phase_of
 from bioplaus.train.session import Session
 from bioplaus.train.usage import every_sample, hearing
 from bioplaus.units import Node
 
 SIZES = {"conv": "filters", "dense": "units"}  # weight layers that can be made smaller, and what says how large
+PASSES = ("feedforward", "generative")
 BETWEEN = ("norm", "affine", "relu", "tanh", "identity", "maxpool", "avgpool", "globalmeanpool", "flatten", "dropout")
 FRESH = (".dW", ".update.", ".feedback.")  # what begins anew
 SAME = 1e-6  # how far values of one constant lie apart
@@ -37,7 +40,7 @@ CLOSE = 1e-5  # how far outputs may, of the largest
 class Compact:
     """What came of it: units of each layer before and after, weights likewise, and how far outputs differ at most.
 
-    difference : over the test set, as a share of the largest output
+    difference : over the test set, as a share of the largest output; likewise of what is rendered
     """
 
     path: Path
@@ -128,8 +131,9 @@ def _check(session: Session, called: str) -> None:
     network, begun = session.config.network, False
     if session.progress.place:
         raise RunError("the run was stopped within an epoch. Let it end one: bioplaus resume.")
-    if network.pass_["recipe"] != "feedforward":
-        raise RunError(f"{called} runs as {network.pass_['recipe']}; only a feedforward one can be made smaller.")
+    recipe = network.pass_["recipe"]
+    if recipe not in PASSES:
+        raise RunError(f"{called} runs as {recipe}; only one that is {' or '.join(PASSES)} can be made smaller.")
     for item in network.layers:
         begun = begun or item.kind in SIZES
         if item.kind not in (*SIZES, *BETWEEN):
@@ -207,12 +211,21 @@ def _fill(small: Network, large: Network, layers: Sequence[Layer]) -> None:
 
 
 def _difference(small: Session, large: Network) -> float:
-    """How far outputs on the test set lie apart at most, as a share of the largest."""
-    xp, apart, largest = large.xp, 0.0, 0.0
+    """How far what they give for the test set lies apart at most, as a share of the largest: outputs, and images."""
+    apart, largest = np.zeros(2), np.full(2, np.finfo(float).tiny)
     for batch in every_sample(small.feeds["test"], small.phases[-1].samples_per_batch):
-        one, other = (xp.host(network.predict(batch.x)) for network in (large, small.network))
-        apart, largest = max(apart, float(abs(one - other).max())), max(largest, float(abs(one).max()))
-    return apart / max(largest, np.finfo(float).tiny)
+        for place, (one, other) in enumerate(zip(_given(large, batch), _given(small.network, batch), strict=True)):
+            apart[place] = max(apart[place], abs(one - other).max())
+            largest[place] = max(largest[place], abs(one).max())
+    return float((apart / largest).max())
+
+
+def _given(network: Network, batch: Batch) -> tuple[Array, ...]:
+    """The output; and the reconstruction of what renders."""
+    if renders(network):
+        rendered = reconstruct(network, batch)
+        return rendered.output, rendered.reconstruction
+    return (network.xp.host(network.predict(batch.x)),)
 
 
 def _weights(network: Network) -> int:

@@ -1,6 +1,7 @@
 """What is left of a network, layer by layer: weights, neurons, activity, and the operations these leave.
 
-As tables 16 to 18 of the NINAI report (2017) have it; activity is counted over the test set.
+As tables 16 to 21 of the NINAI report (2017) have it; activity is counted over the test set. A generative network also
+works on its way down, when it renders the class it has inferred.
 """
 
 from __future__ import annotations
@@ -15,26 +16,32 @@ from bioplaus.backend.base import Array
 from bioplaus.network import Network
 from bioplaus.ops import flops
 from bioplaus.parts import TEST, Batch
+from bioplaus.rendering import reconstruct, renders
 from bioplaus.train.feed import Feed, TextFeed
 from bioplaus.units import Node
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer, or the whole network; the last four are in percent.
+    """One layer, or the whole network; shares are in percent.
 
-    weights : without biases · flops : of one sample on its way up, with all weights and activities · kept : weights
-    that exist · neurons : that exist · active : of what the next weight layer is given, after pooling, how much is not
-    zero; of the output, in the last layer · flops_left : kept x neurons x active of the layer before; of the input
-    everything counts as active
+    weights : without biases · flops : of one sample on its way up, with all weights and activities · flops_down : on
+    its way down, 0 in a network that renders nothing; of a dense last layer only the weights of the class are read
+    kept : weights that exist · neurons : that exist · active : of what the next weight layer is given, after pooling,
+    how much is not zero; of the output, in the last layer · active_down : of what this layer renders, behind its
+    switches; None where it renders nothing
+    flops_left : of both ways together; up kept x neurons x active of the layer before, where of the input everything
+    counts as active; down kept x active_down
     """
 
     layer: str
     weights: int
     flops: int
+    flops_down: int
     kept: float
     neurons: float
     active: float
+    active_down: float | None
     flops_left: float
 
 
@@ -56,12 +63,15 @@ class Count:
         return self.active / self.given
 
 
+Hear = Callable[[Node, Array], None]
+
+
 @contextmanager
-def hearing(nodes: Sequence[Node], hear: Callable[[Node, Array], None]) -> Iterator[None]:
-    """Inside it, ``hear`` is told whatever each weight layer is given on the way up."""
+def hearing(nodes: Sequence[Node], up: Hear, down: Hear | None = None) -> Iterator[None]:
+    """Inside it, ``up`` is told whatever each weight layer is given on the way up, ``down`` on the way down."""
     maps = [node.map for node in nodes]
     for node in nodes:
-        node.map = _Heard(node, hear)
+        node.map = _Heard(node, up, down)
     try:
         yield
     finally:
@@ -72,12 +82,17 @@ def hearing(nodes: Sequence[Node], hear: Callable[[Node, Array], None]) -> Itera
 class _Heard:
     """A node's map, which tells somebody what it is given."""
 
-    def __init__(self, node: Node, hear: Callable[[Node, Array], None]) -> None:
-        self.node, self.map, self.hear = node, node.map, hear
+    def __init__(self, node: Node, up: Hear, down: Hear | None) -> None:
+        self.node, self.map, self.hear_up, self.hear_down = node, node.map, up, down
 
     def up(self, x: Array, W: Array, b: Array | None = None) -> Array:
-        self.hear(self.node, x)
+        self.hear_up(self.node, x)
         return self.map.up(x, W, b)
+
+    def down(self, n: Array, V: Array) -> Array:
+        if self.hear_down is not None:
+            self.hear_down(self.node, n)
+        return self.map.down(n, V)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.map, name)
@@ -89,17 +104,33 @@ def rows(network: Network, feed: Feed | TextFeed, size: int) -> list[Row]:
     In the total weights count by their number, neurons and activities by theirs, operations by what all would take.
     """
     nodes, output = network.nodes, Count()
-    counts = {node.name: Count() for node in nodes}
-    with hearing(nodes, lambda node, x: counts[node.name].add(x)), network.xp.scope():
+    ups, downs = ({node.name: Count() for node in nodes} for _ in range(2))
+    heard = hearing(nodes, lambda node, x: ups[node.name].add(x), lambda node, z: downs[node.name].add(z))
+    with heard, network.xp.scope():
         for batch in every_sample(feed, size):
-            output.add(network.pass_.forward(batch, TEST)[0]["output"])
+            output.add(_output(network, batch))
     samples = output.given // prod(network.output)
-    found, below = [], 1.0
-    for node, above in zip(nodes, [*list(counts.values())[1:], output], strict=True):
-        visits = counts[node.name].given // prod(node.map.input) // samples
-        found.append(_row(node, visits, below, above.share))
+    rows, below = [], 1.0
+    for node, above in zip(nodes, [*list(ups.values())[1:], output], strict=True):
+        visits = ups[node.name].given // prod(node.map.input) // samples
+        rows.append(_row(node, visits, below, above.share, _rendered(node, downs[node.name], network)))
         below = above.share
-    return [*found, _total(nodes, found)]
+    return [*rows, _total(nodes, rows)]
+
+
+def _output(network: Network, batch: Batch) -> Array:
+    """Of one batch; what can render does."""
+    return reconstruct(network, batch).output if renders(network) else network.pass_.forward(batch, TEST)[0]["output"]
+
+
+def _rendered(node: Node, heard: Count, network: Network) -> tuple[int, float] | None:
+    """Operations on the way down, and what share of what is rendered is not zero; a single class is no map of zeros."""
+    if not heard.given:
+        return None
+    whole = flops.whole_down(node.map)
+    if node is network.nodes[-1] and node.map.output == network.output:
+        return whole // prod(network.output), 1.0
+    return whole, heard.share
 
 
 def every_sample(feed: Feed | TextFeed, size: int) -> Iterator[Batch]:
@@ -109,21 +140,42 @@ def every_sample(feed: Feed | TextFeed, size: int) -> Iterator[Batch]:
         yield batch if real == len(batch.x) else Batch(batch.x[:real], batch.y[:real])
 
 
-def _row(node: Node, visits: int, below: float, active: float) -> Row:
+def _row(node: Node, visits: int, below: float, active: float, down: tuple[int, float] | None) -> Row:
     mask = None if node.survivors is None else node.survivors.mask
     share = 1.0 if mask is None else float(mask.sum()) / prod(mask.shape)
     kept, neurons = (share, 1.0) if node.neurons is None else (1.0, share)
-    percent = (100.0 * each for each in (kept, neurons, active, flops.left(kept * neurons, below)))
-    return Row(node.name, prod(node.map.shape), flops.whole(node.map) * visits, *percent)
+    up, (whole_down, active_down) = flops.whole(node.map) * visits, down or (0, 0.0)
+    left = flops.total((flops.left(kept * neurons, below), flops.left(kept, active_down)), (up, whole_down))
+    return Row(
+        layer=node.name,
+        weights=prod(node.map.shape),
+        flops=up,
+        flops_down=whole_down,
+        kept=100.0 * kept,
+        neurons=100.0 * neurons,
+        active=100.0 * active,
+        active_down=None if down is None else 100.0 * active_down,
+        flops_left=100.0 * left,
+    )
 
 
 def _total(nodes: Sequence[Node], found: Sequence[Row]) -> Row:
     neurons = [prod(node.map.output) for node in nodes]
-    sizes = {
-        "kept": [row.weights for row in found],
-        "neurons": neurons,
-        "active": [*(prod(node.map.input) for node in nodes[1:]), neurons[-1]],
-        "flops_left": [row.flops for row in found],
-    }
-    shares = {name: flops.total([getattr(row, name) for row in found], each) for name, each in sizes.items()}
-    return Row("total", sum(sizes["kept"]), sum(sizes["flops_left"]), **shares)
+    activities = [*(prod(node.map.input) for node in nodes[1:]), neurons[-1]]
+    ups, downs, weights = ([getattr(row, name) for row in found] for name in ("flops", "flops_down", "weights"))
+    rendered = [(row.active_down, n) for row, n in zip(found, neurons, strict=True) if row.active_down is not None]
+
+    def total(name: str, sizes: Sequence[float]) -> float:
+        return flops.total([getattr(row, name) for row in found], sizes)
+
+    return Row(
+        layer="total",
+        weights=sum(weights),
+        flops=sum(ups),
+        flops_down=sum(downs),
+        kept=total("kept", weights),
+        neurons=total("neurons", neurons),
+        active=total("active", activities),
+        active_down=flops.total(*zip(*rendered, strict=True)) if rendered else None,
+        flops_left=total("flops_left", [up + down for up, down in zip(ups, downs, strict=True)]),
+    )

@@ -13,6 +13,7 @@ from program import everything
 
 from bioplaus import open_run
 from bioplaus.errors import RunError
+from bioplaus.rendering import reconstruct
 from bioplaus.train import session as sessions
 from bioplaus.train.compact import compact
 
@@ -52,6 +53,31 @@ defaults:
   pruning: {recipe: uili_np, cut: {recipe: prune, share: 0.6, at: [1, 2]}}
 layers: {$last: {pruning: none}}
 training: {epochs: 3, rate: constant}
+"""
+RENDERING = """
+network: rendering
+input: [1, 8, 8]
+pass: generative
+layers:
+- conv1: {conv: 4, kernel: 3, pad: full}
+- relu
+- maxpool: 2
+- conv2: {conv: 6, kernel: 2}
+- relu
+- globalmeanpool
+- fc: {dense: classes}
+"""
+THINNED = """
+rule: thinned
+from: drmm_sup
+network: rendering.yaml
+defaults:
+  norm: none
+  pruning: {recipe: magnitude, cut: {recipe: keep, share: 0.5, at: 1}}
+layers: {conv2: {pruning: {recipe: uili_np, cut: {recipe: keep, share: 0.6, at: 1}}}}
+losses: {reconstruction: {weight: 0.5, on: both}}
+data: {labels: 100}
+training: {epochs: 2, rate: constant}
 """
 ABOUT = ["--dataset", "digits", "--network", "net.yaml", "--threads", "1", "--quiet"]
 
@@ -163,6 +189,62 @@ def test_the_report_on_neurons_and_on_a_network_that_was_never_pruned(inside):
     plain = inside("prune", "neurons_plain")
     assert plain.code == 0 and "1.0 times fewer weights" in plain.out
     assert plain.out.startswith("layer  weights  FLOP   weights %  neurons %  active %  FLOP %\n")
+
+
+@pytest.fixture(scope="module")
+def thinned(server, tmp_path_factory):
+    """A run of a generative network whose layers lose weights, one of them neurons."""
+    pytest.importorskip("torch")
+    program = replace(server, folder=tmp_path_factory.mktemp("thinned"))
+    for name, text in {"rendering": RENDERING, "thinned": THINNED}.items():
+        (program.folder / f"{name}.yaml").write_text(text)
+    done = program("run", "thinned.yaml", "--dataset", "digits", "--quiet", "--out", "thinned")
+    assert done.code == 0, done.err
+    return program
+
+
+def test_a_generative_network_is_counted_on_both_ways(thinned):
+    """What a network without norms renders through each layer is the slope of the class's output there."""
+    torch = pytest.importorskip("torch")
+    found = json.loads(thinned("prune", "thinned", "--json").out)
+    session, run = sessions.reread(thinned.folder / "thinned"), open_run(thinned.folder / "thinned")
+    net, feed = session.network, session.feeds["test"]
+    x = torch.tensor(net.xp.host(feed.batch(np.arange(len(feed))).x))
+    W = {node.name: torch.tensor(net.xp.host(node.W)) for node in net.nodes}
+    b = {name: torch.tensor(run.array(f"{name}.b")).flatten() for name in W}
+    alive = torch.tensor(run.array("conv2.pruning.mask"))
+    one = torch.conv2d(x, W["conv1"], b["conv1"], padding=2).requires_grad_()
+    given = torch.max_pool2d(one.relu(), 2)
+    two = torch.conv2d(given, W["conv2"], b["conv2"])
+    up = two.relu() * alive
+    pooled = up.mean((2, 3))
+    out = pooled @ W["fc"] + b["fc"]
+    slopes = torch.autograd.grad(out.amax(1).sum(), (one, two))
+
+    def share(array):
+        return 100 * float((array != 0).double().mean())
+
+    kept, neurons = [share(W["conv1"]), share(W["fc"])], share(alive)
+    wanted = [  # operations up and down, what is left of each, activity on the way up and down
+        (2 * 36 * 100, 2 * 36 * 64, kept[0], kept[0] * share(slopes[0]) / 100, share(given), share(slopes[0])),
+        (2 * 96 * 16, 2 * 96 * 25, neurons * share(given) / 100, share(slopes[1]), share(pooled), share(slopes[1])),
+        (2 * 60, 2 * 6, kept[1] * share(pooled) / 100, kept[1], 100.0, 100.0),
+    ]
+    assert [row["layer"] for row in found["layers"]] == ["conv1", "conv2", "fc"]
+    for row, (rises, falls, rising, falling, *active) in zip(found["layers"], wanted, strict=True):
+        assert (row["flops"], row["flops_down"]) == (rises, falls), row
+        assert (row["active"], row["active_down"]) == pytest.approx(active, abs=0.02), row
+        left = (rises * rising + falls * falling) / (rises + falls)
+        assert row["flops_left"] == pytest.approx(left, abs=0.02), row
+    assert neurons == pytest.approx(60, abs=1) and kept[0] == 50.0
+    total, layers = found["total"], found["layers"]
+    assert total["flops_down"] == sum(row["flops_down"] for row in layers)
+    both = sum((row["flops"] + row["flops_down"]) * row["flops_left"] for row in layers)
+    assert total["flops_left"] == pytest.approx(both / (total["flops"] + total["flops_down"]))
+    rendered = sum(n * row["active_down"] for n, row in zip((400, 96, 10), layers, strict=True)) / 506
+    assert total["active_down"] == pytest.approx(rendered)
+    shown = thinned("prune", "thinned").out
+    assert shown.startswith("layer  weights  FLOP up  FLOP down  weights %  neurons %  active %  rendered %  FLOP %\n")
 
 
 def test_what_was_pruned_before_stays_pruned_where_a_run_goes_on_from_it(inside):
@@ -292,6 +374,29 @@ def test_a_constant_at_the_edge_of_a_padded_map_stays(inside):
     made = compact(session, inside.folder / "small")
     assert made.units["conv1"] == (6, 5) and made.units["conv2"] == (8, 8) and made.difference <= 1e-6
     assert open_run(inside.folder / "small").array("conv1.b").ravel()[0] == 0.5
+
+
+def test_a_smaller_generative_network_renders_the_same(thinned, tmp_path):
+    session = sessions.reread(thinned.folder / "thinned")
+    net, feed = session.network, session.feeds["test"]
+    conv1, conv2, fc = net.nodes
+    with net.xp.scope():
+        conv1.weights.mask[1] = 0.0  # constant, and nobody renders anything through it
+        conv1.bias.W[0, 1] = 0.25
+        conv2.survivors.mask[:, 2] = 0.0
+        fc.weights.mask[4] = 0.0  # nobody reads filter 4, and no template reaches it
+        for node in net.nodes:
+            node.silence()
+        alive = net.xp.host(conv2.survivors.mask).reshape((6, -1)).any(1)
+        alive[4] = False
+        batch = feed.batch(np.arange(len(feed)))
+    wanted = reconstruct(net, batch)
+    made = compact(session, tmp_path / "small")
+    assert made.units == {"conv1": (4, 3), "conv2": (6, alive.sum()), "fc": (10, 10)} and made.difference <= 1e-6
+    given = reconstruct(sessions.reread(tmp_path / "small").network, batch)
+    for one, other in ((wanted.output, given.output), (wanted.reconstruction, given.reconstruction)):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * abs(one).max())
+    assert wanted.reconstruction.any()
 
 
 def test_a_layer_that_is_dead_keeps_one_unit(dying, tmp_path):

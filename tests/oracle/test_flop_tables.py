@@ -76,10 +76,11 @@ def test_five_layers_that_render(table):
     weights, ups, downs, activations, units = zip(*DRMM, strict=True)
     below, found = 100.0, []
     for (own, down, share, printed), up, back in zip(rows, ups, downs, strict=False):
-        if table == 21:
-            found.append(flops.left_as_printed(up, back, share, own, down, of=100.0))
+        if table == 21:  # as it is printed, with the layer's own activity, where table 18 has that of the layer before
+            ways = flops.left(share, own, of=100.0), down
         else:
-            found.append(flops.left_both_ways(up, back, share, below, down, of=100.0))
+            ways = flops.left(share, below, of=100.0), flops.left(share, down, of=100.0)
+        found.append(flops.total(ways, (up, back)))
         agree(found[-1], printed)
         below = own
     found.append(100.0)
@@ -89,12 +90,6 @@ def test_five_layers_that_render(table):
     of_what = units[:5] if table == 21 else weights
     agree(flops.total([row[2] for row in rows[: len(of_what)]], of_what), kept)
     agree(flops.total(found, [up + down for up, down in zip(ups, downs, strict=True)]), left)
-
-
-def test_the_formulas_of_tables_18_and_21_differ_where_both_apply():
-    """Table 21's way up takes the layer's own activity, table 18's that of the layer before."""
-    assert flops.left_as_printed(1.0, 0.0, 50, 30, 0, of=100.0) == flops.left(50, 30, of=100.0) == 15.0
-    assert flops.left_both_ways(1.0, 1.0, 50, 20, 40, of=100.0) == 15.0
 
 
 def test_a_layer_costs_two_operations_per_weight_and_place():
@@ -111,5 +106,23 @@ def test_a_layer_costs_two_operations_per_weight_and_place():
     assert flops.whole(grown) == 2 * (3 * 5 * 2 * 2) * (4 * 4)
     apart = ConvTransposedMap(xp, Window((3, 3), (2, 2), (0, 0, 0, 0), (9, 9)), (1, 1))  # strides do not divide kernels
     assert flops.whole(apart) == 2 * 9 * (4 * 4)  # every input goes to nine outputs
+    assert flops.whole_down(grown) == 2 * (3 * 5 * 2 * 2) * (4 * 4)
+
+
+def test_rendering_costs_two_operations_per_weight_and_place_rendered():
+    xp = NumPy("float64")
+    full, valid = (4, 4, 4, 4), (0, 0, 0, 0)
+    layers = [
+        ConvMap(xp, Window((5, 5), (1, 1), full, (28, 28)), (1, 32)),
+        ConvMap(xp, Window((3, 3), (1, 1), valid, (16, 16)), (32, 64)),
+        ConvMap(xp, Window((3, 3), (1, 1), (2, 2, 2, 2), (14, 14)), (64, 64)),
+        ConvMap(xp, Window((3, 3), (1, 1), valid, (8, 8)), (64, 128)),
+        ConvMap(xp, Window((1, 1), (1, 1), valid, (6, 6)), (128, 10)),
+    ]
+    assert [flops.whole(map) for map in layers] == [row[1] for row in DRMM[:5]]
+    assert [flops.whole_down(map) for map in layers] == [row[2] for row in DRMM[:5]]
+    assert flops.whole_down(DenseMap(xp, (10,), (10,))) == 200
+    apart = ConvMap(xp, Window((2, 2), (2, 2), valid, (8, 8)), (3, 5))  # every place is drawn by one weight of a filter
+    assert flops.whole_down(apart) == flops.whole(apart) == 2 * (3 * 5) * (8 * 8)
     assert sum(row[0] for row in DRMM) == 131_204
     assert sum(row[1] for row in DRMM) == 33_138_888 and sum(row[2] for row in DRMM) == 34_671_636
