@@ -64,6 +64,9 @@ class Stopped(BioplausError):
     exit_code = 130
 
 
+LISTED = 30  # names a message shows at most
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to say about an unknown name: the closest known one, and the list when it is short.
 
@@ -77,5 +80,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     hint = f"; did you mean {close[0]!r}?" if close else "."
     if not names:
         return hint
-    listed = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
-    return f"{hint} Known: {listed}."
+    more = len(names) - LISTED
+    return f"{hint} Known: {', '.join(names[:LISTED])}{f' and {more} more' if more > 0 else ''}."

@@ -174,9 +174,13 @@ def _referred(kind: str, name: str) -> Any:
             module = _file(path, path.stat().st_mtime_ns)
         else:
             module = importlib.import_module(source)
-        return getattr(module, attribute)
+        found = getattr(module, attribute, None)
     except Exception as cause:
         raise PartError(f"{KINDS[kind]} {name!r} cannot be loaded: {_one_line(cause)}.") from cause
+    if found is None:
+        own = [each for each, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        raise PartError(f"{KINDS[kind]} {name!r}: {source} has no {attribute!r}{nearest(attribute, own)}")
+    return found
 
 
 @cache

@@ -118,5 +118,6 @@ def _read(xp: Backend, x: Array, rows: np.ndarray, columns: np.ndarray) -> Array
 
 def _image(shape: tuple[int, ...], name: str) -> tuple[int, int]:
     if len(shape) != 3:
-        raise ShapeError(f"{name} wants images (channels, height, width), given samples of {shape}. Leave it out.")
+        given = f"samples of {shape}" if shape else "single symbols or numbers"
+        raise ShapeError(f"{name} wants images (channels, height, width), given {given}. Leave it out.")
     return shape[1], shape[2]

@@ -147,6 +147,10 @@ def what_runs(session: Session) -> Iterator[str | Table]:
         yield f"labels: {seen:,} of {samples:,} training samples, {session.labels.share:.0%} of every batch"
     if session.config.data.augment:
         yield f"training images: {', '.join(_said_item(item) for item in session.config.data.augment)}"
+    prunings = [node.survivors.pruning for node in session.network.nodes if node.survivors is not None]
+    coming = range(progress.epoch + 1, session.phases[-1].end + 1)
+    if prunings and not any(pruning.due(epoch) for pruning in prunings for epoch in coming):
+        yield f"no cut is due at the end of epochs {coming.start} to {coming[-1]}: what exists now stays"
     if session.folder is not None:
         yield f"log: {session.folder.path}"
 
@@ -176,6 +180,8 @@ def how_it_ended(run: Run) -> Iterator[str]:
     took = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
     yield f"test {measure}: last {now}, best {then} (epoch {best['epoch']}{chosen}); {took}"
     yield f"look at it with: bioplaus inspect {shown(run.path)}"
+    if any(table.endswith("/rendering") for table in run.tables):
+        yield f"see what it draws with: bioplaus generate {shown(run.path)}"
 
 
 def layers(session: Session) -> Iterator[str | Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -593,10 +593,11 @@ def _at(
     allow_code: bool = False,
     **flags: Any,
 ) -> Session:
-    sets = [] if readout is None else [f"network.pass.test_readout={readout}"]
     settings, source = configure(
-        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, sets=sets, allow_code=allow_code, **flags
+        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=allow_code, **flags
     )
+    if readout is not None:
+        settings = _read_out_at(settings, readout, folder.path)
     planned = meta["epochs"] if epochs is None else epochs  # a run trained on has more than its config says
     settings = trained_on(settings, planned)
     fitted = None
@@ -608,6 +609,16 @@ def _at(
     session = prepare(settings, source, data_dir=data_dir, fitted=fitted, symbols=symbols)
     session.load(state if readout is None else _for_other_times(state, session.network), meta)
     return session
+
+
+def _read_out_at(settings: config.Config, readout: int, path: Path) -> config.Config:
+    """Tested at another time than the run was."""
+    network = settings.network
+    if "readout" not in network.pass_:
+        recipe = network.pass_["recipe"]
+        raise RunError(f"{path}: network {network.name!r} runs as {recipe}; only a graph is read out at a time.")
+    passed = network.pass_ | {"test_readout": readout}
+    return settings.model_copy(update={"network": replace(network, pass_=passed)})
 
 
 def _for_other_times(state: Mapping[str, Any], network: Network) -> dict[str, Any]:

@@ -258,6 +258,18 @@ def test_what_was_pruned_before_stays_pruned_where_a_run_goes_on_from_it(inside)
         assert not after.array(f"{layer}.feedback.V")[new == 0].any()
 
 
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_a_run_that_ends_before_its_first_cut_says_so(program, first):
+    written(program.folder)
+    later = ["--set", f"defaults.pruning.cut.at=[{first}, 9]", "--set", "defaults.pruning.cut.share=0.5"]
+    run = ["run", "neurons.yaml", *ABOUT, "--epochs", "2", *later]
+    run.remove("--quiet")
+    done = program(*run)
+    assert done.code == 0, done.err
+    said = "no cut is due at the end of epochs 1 to 2: what exists now stays"
+    assert (said in done.out.splitlines()) == (first > 2)
+
+
 # -- resuming --------------------------------------------------------------------------------
 @pytest.mark.parametrize("batch", [14, 15])
 @pytest.mark.parametrize("backend", ["numpy", "torch"])

@@ -95,7 +95,7 @@ WRONG = {
     "@Cell": "layers.0: @Cell needs a name: {my_name: {@Cell: ...}}.",
     "{b: {@Block: 1}}": "layers.0.b: @Block needs its first: {b: {@Block: ..., first: ...}}.",
     "{b: {@Block: 1, first: [relu, rleu]}}": "layers.0.b.first.1: no layer kind named 'rleu'; did you mean 'relu'?",
-    "@Missing": "layers.0: layer '@Missing' cannot be loaded: AttributeError: ",
+    "@Missing": "layers.0: layer '@Missing': ",
 }
 
 

@@ -176,11 +176,19 @@ def test_a_file_that_changed_is_read_anew(tmp_path):
     assert registry.get("channel", f"{file}:Mine", allow_code=True) == 20
 
 
+def test_a_name_that_a_file_does_not_have_is_told_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("class Mind: pass\nclass Other: pass\nnumber = 1")
+    said = "feedback channel './mine.py:Mine': ./mine.py has no 'Mine'; did you mean 'Mind'? Known: Mind, Other."
+    with pytest.raises(PartError) as wrong:
+        registry.get("channel", "./mine.py:Mine", allow_code=True)
+    assert str(wrong.value) == said
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
         (None, "FileNotFoundError"),
-        ("Yours = 1", "AttributeError"),
         ("1 +", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
     ],

@@ -76,5 +76,8 @@ def test_python_prints_the_same_lines_unless_told_not_to(tmp_path, capsys, progr
 def test_how_a_run_ended(last, best, seconds, said):
     summary = {"last": {"epoch": 5, **last}, "best": {"epoch": 2, **best}}
     took = {"train_seconds": seconds - 9.0, "test_seconds": 9.0}
-    run = SimpleNamespace(summary={**summary, **took}, path=Path("runs", "mine").resolve())
-    assert list(how_it_ended(run)) == [said, "look at it with: bioplaus inspect runs/mine"]
+    run = SimpleNamespace(summary={**summary, **took}, path=Path("runs", "mine").resolve(), tables=["metrics/test"])
+    ended = [said, "look at it with: bioplaus inspect runs/mine"]
+    assert list(how_it_ended(run)) == ended
+    run.tables.append("layers/conv1/rendering")
+    assert list(how_it_ended(run)) == [*ended, "see what it draws with: bioplaus generate runs/mine"]
