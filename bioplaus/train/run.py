@@ -8,14 +8,13 @@ from typing import Any
 
 from bioplaus.record import Run, RunFolder, open_run
 from bioplaus.train import evaluate as scoring
-from bioplaus.train import session as sessions
-from bioplaus.train import usage
+from bioplaus.train import lifetime, usage
 from bioplaus.train.compact import Compact, compact
 from bioplaus.train.evaluate import Score
 from bioplaus.train.lines import Lines, Watching
 from bioplaus.train.listeners import Listener
 from bioplaus.train.pictures import Generated, Traced, generated, traced
-from bioplaus.train.session import Session
+from bioplaus.train.session import Session, configure, prepare
 
 
 def run(
@@ -57,7 +56,7 @@ def run(
     Stopped         ``stopping`` said so; the folder can be resumed
     """
     directory = None if data_dir is None else Path(data_dir)
-    settings, source = sessions.configure(
+    settings, source = configure(
         rule,
         dataset=dataset,
         network=network,
@@ -67,8 +66,8 @@ def run(
         initial=None if initial is None else str(Path(initial).resolve()),
         **flags,
     )
-    session = sessions.prepare(settings, source, data_dir=directory)
-    sessions.start(session, out)
+    session = prepare(settings, source, data_dir=directory)
+    lifetime.start(session, out)
     return _complete(session, listeners, begin, stopping, progress)
 
 
@@ -97,7 +96,7 @@ def resume(
     if complete(run, epochs):
         return open_run(run)
     directory = None if data_dir is None else Path(data_dir)
-    session = sessions.reopen(run, dataset=dataset, epochs=epochs, data_dir=directory, allow_code=allow_code)
+    session = lifetime.reopen(run, dataset=dataset, epochs=epochs, data_dir=directory, allow_code=allow_code)
     return _complete(session, listeners, begin, stopping, progress)
 
 
@@ -125,7 +124,7 @@ def evaluate(
     ``begin`` is called with the session before the first sample; ``session.dataset.notes`` says what was resized.
     """
     directory = None if data_dir is None else Path(data_dir)
-    session = sessions.reread(
+    session = lifetime.reread(
         run,
         dataset=dataset,
         readout=readout,
@@ -212,7 +211,7 @@ def trace(
 def _settled(run: str | Path, dataset: Any, data_dir: str | Path | None, allow_code: bool, **flags: Any) -> Session:
     """A session at a run's last checkpoint, with the statistics for testing that belong to it."""
     directory = None if data_dir is None else Path(data_dir)
-    session = sessions.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code, **flags)
+    session = lifetime.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code, **flags)
     if session.progress.place:  # else they are the last epoch's
         size = session.phases[-1].samples_per_batch
         scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)
@@ -230,7 +229,7 @@ def _complete(
     session.listeners, session.stopping = (watching, *listeners), stopping
     begin(session)
     watching.begin(session)
-    sessions.complete(session)
+    lifetime.complete(session)
     assert session.folder is not None
     run = open_run(session.folder.path)
     watching.ended(run)

@@ -10,7 +10,7 @@ import pytest
 
 from bioplaus.errors import NonFinite
 from bioplaus.record import open_run
-from bioplaus.train import session
+from bioplaus.train import lifetime, session
 
 RUN = ["--dataset", "digits", "--threads", "1", "--quiet", "--out", "run"]
 
@@ -66,9 +66,9 @@ def test_an_error_that_blows_up_on_its_way_down_is_named_where_it_did(tmp_path):
     settings, source = session.configure("rndf", dataset="digits", backend="numpy", threads=1, epochs=2)
     made = session.prepare(settings, source)
     made.network.nodes[-1].V[...] = np.inf
-    session.start(made, tmp_path / "run")
+    lifetime.start(made, tmp_path / "run")
     with pytest.raises(NonFinite, match=r"^layer 'fc1', step 1: dW is not finite \(channel rndf, norm none, "):
-        session.complete(made)
+        lifetime.complete(made)
 
 
 NETWORK = """

@@ -13,7 +13,7 @@ import bioplaus
 from bioplaus.cli import main
 from bioplaus.errors import DataError, RunError
 from bioplaus.report import pictures
-from bioplaus.train import session as sessions
+from bioplaus.train import lifetime
 
 pytest.importorskip("matplotlib")
 NETWORK = """
@@ -89,7 +89,7 @@ def test_generate_draws_and_says_how_well(inside):
 
 def test_what_is_drawn_is_the_run_s_own(home):
     found = bioplaus.generate(home / "run")
-    session = sessions.reread(home / "run")
+    session = lifetime.reread(home / "run")
     test = session.dataset.test
     assert found.path == home / "run" and found.layer == "conv1"
     assert found.images.shape == (40, 1, 8, 8) and np.bincount(found.labels).tolist() == [4] * 10
@@ -124,7 +124,7 @@ def test_trace_follows_one_image(inside, home):
     found = json.loads(inside("trace", "run", "--index", 3, "--json", "--out", "elsewhere").out)
     assert pngs(inside.folder / "elsewhere") == ["trace-3.png"]
     traced = bioplaus.trace(home / "run", 3)
-    test = sessions.reread(home / "run").dataset.test
+    test = lifetime.reread(home / "run").dataset.test
     assert found["label"] == traced.label == test.y[3]
     np.testing.assert_array_equal(traced.image, test.x[3])
     assert sum(found["posterior"].values()) == pytest.approx(1.0, rel=1e-5)
@@ -140,7 +140,7 @@ def test_trace_follows_one_image(inside, home):
         carried = 100 * most / np.abs(path.activity * path.rendered).sum()
         assert said == {"layer": path.layer, "units": size, "active": active, "carried": pytest.approx(carried)}
         assert row.split() == [path.layer, f"{size}", f"{active}", f"{100 * active / size:.1f}", f"{carried:.1f}"]
-    scale = sessions.reread(home / "run").preprocess
+    scale = lifetime.reread(home / "run").preprocess
     seen = (test.x[3] - scale.mean) * scale.scale
     rendered = (traced.reconstruction - scale.mean) * scale.scale
     np.testing.assert_allclose(traced.saliency, seen * rendered, atol=1e-4)
@@ -181,7 +181,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(inside, args, said):
 
 @pytest.mark.parametrize("verb", [["generate"], ["trace", "--index", "0"]], ids=str)
 def test_a_place_for_pictures_that_is_a_file_is_refused_before_anything_is_computed(home, verb, monkeypatch, capsys):
-    monkeypatch.setattr(sessions, "reread", lambda *args, **how: pytest.fail("computed"))
+    monkeypatch.setattr(lifetime, "reread", lambda *args, **how: pytest.fail("computed"))
     assert main([*verb, str(home / "run"), "--out", str(home / "net.yaml" / "deeper")]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "net.yaml is no folder" in err

@@ -14,7 +14,7 @@ from program import everything
 from bioplaus import open_run
 from bioplaus.errors import RunError
 from bioplaus.rendering import reconstruct
-from bioplaus.train import session as sessions
+from bioplaus.train import lifetime
 from bioplaus.train.compact import compact
 
 NETWORK = """
@@ -150,7 +150,7 @@ def test_the_report_counts_what_is_there(inside):
 
 def counted(folder):
     """Each layer of ``synapses`` by loops over the test images."""
-    session = sessions.reread(folder)
+    session = lifetime.reread(folder)
     net, run, feed = session.network, open_run(folder), session.feeds["test"]
     with net.xp.scope():
         x = net.xp.host(feed.batch(np.arange(len(feed))).x).astype(float)
@@ -207,7 +207,7 @@ def test_a_generative_network_is_counted_on_both_ways(thinned):
     """What a network without norms renders through each layer is the slope of the class's output there."""
     torch = pytest.importorskip("torch")
     found = json.loads(thinned("prune", "thinned", "--json").out)
-    session, run = sessions.reread(thinned.folder / "thinned"), open_run(thinned.folder / "thinned")
+    session, run = lifetime.reread(thinned.folder / "thinned"), open_run(thinned.folder / "thinned")
     net, feed = session.network, session.feeds["test"]
     x = torch.tensor(net.xp.host(feed.batch(np.arange(len(feed))).x))
     W = {node.name: torch.tensor(net.xp.host(node.W)) for node in net.nodes}
@@ -310,7 +310,7 @@ def test_a_smaller_network_gives_the_same_outputs_and_learns_on(inside):
     done = inside("prune", "neurons", "--out", "small", "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)["compact"]
-    before, after = (sessions.reread(inside.folder / name) for name in ("neurons", "small"))
+    before, after = (lifetime.reread(inside.folder / name) for name in ("neurons", "small"))
     wanted, given = outputs(before), outputs(after)
     assert abs(given - wanted).max() <= 1e-6 * abs(wanted).max() and found["difference"] <= 1e-6
     assert found["units"]["fc1"] == [20, 3] and found["units"]["fc2"] == [10, 10]
@@ -327,7 +327,7 @@ def test_a_smaller_network_gives_the_same_outputs_and_learns_on(inside):
 @pytest.fixture
 def dying(inside):
     """``synapses`` at its end, with some units whose synapses are all gone; told by hand which."""
-    session = sessions.reread(inside.folder / "synapses")
+    session = lifetime.reread(inside.folder / "synapses")
     net = session.network
     conv1, conv2, fc1, fc2 = net.nodes
     with net.xp.scope():
@@ -355,7 +355,7 @@ def test_constants_move_into_biases_and_what_nobody_reads_is_gone(dying, tmp_pat
     wanted = outputs(dying)
     made = compact(dying, tmp_path / "small")
     assert made.difference <= 1e-6
-    given = outputs(sessions.reread(tmp_path / "small"))
+    given = outputs(lifetime.reread(tmp_path / "small"))
     np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-6 * abs(wanted).max())
     gone = {name: before - after for name, (before, after) in made.units.items()}
     assert gone["conv1"] >= 1 and gone["conv2"] >= 3 and gone["fc1"] >= 3 and gone["fc2"] == 0
@@ -372,7 +372,7 @@ def test_a_constant_at_the_edge_of_a_padded_map_stays(inside):
     (inside.folder / "padded.yaml").write_text(padded)
     run = ["run", "synapses.yaml", "--dataset", "digits", "--network", "padded.yaml", "--quiet", "--out", "padded"]
     assert inside(*run, "--epochs", "1").code == 0
-    session = sessions.reread(inside.folder / "padded")
+    session = lifetime.reread(inside.folder / "padded")
     conv1, conv2 = session.network.nodes[:2]
     with session.network.xp.scope():
         conv1.weights.mask[:2] = 0.0
@@ -389,7 +389,7 @@ def test_a_constant_at_the_edge_of_a_padded_map_stays(inside):
 
 
 def test_a_smaller_generative_network_renders_the_same(thinned, tmp_path):
-    session = sessions.reread(thinned.folder / "thinned")
+    session = lifetime.reread(thinned.folder / "thinned")
     net, feed = session.network, session.feeds["test"]
     conv1, conv2, fc = net.nodes
     with net.xp.scope():
@@ -405,7 +405,7 @@ def test_a_smaller_generative_network_renders_the_same(thinned, tmp_path):
     wanted = reconstruct(net, batch)
     made = compact(session, tmp_path / "small")
     assert made.units == {"conv1": (4, 3), "conv2": (6, alive.sum()), "fc": (10, 10)} and made.difference <= 1e-6
-    given = reconstruct(sessions.reread(tmp_path / "small").network, batch)
+    given = reconstruct(lifetime.reread(tmp_path / "small").network, batch)
     for one, other in ((wanted.output, given.output), (wanted.reconstruction, given.reconstruction)):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * abs(one).max())
     assert wanted.reconstruction.any()
@@ -479,4 +479,4 @@ def test_a_run_that_is_not_there(program):
     done = program("prune", "nowhere")
     assert done.code == 2 and "nowhere: does not exist" in done.line
     with pytest.raises(RunError):
-        sessions.reread(program.folder / "nowhere")
+        lifetime.reread(program.folder / "nowhere")
