@@ -267,17 +267,18 @@ class Backend(ABC):
 
     # Per channel (axis 1), p = 1 or 2; what has one number per channel is (1, C, 1, 1) or (1, C).
 
-    def channel_power(self, x: Array, centre: Array | float, p: float) -> Array:
-        """The mean over all other axes of |x - centre|^p."""
-        axes, d = (0, *range(2, x.ndim)), x - centre
-        return (d * d if p == 2.0 else self.abs(d)).mean(axes, keepdims=True)
+    def channel_deviation(self, x: Array, centre: Array | float) -> Array:
+        """The mean over all other axes of |x - centre|."""
+        return self.abs(x - centre).mean((0, *range(2, x.ndim)), keepdims=True)
 
     def channel_moments(self, x: Array, p: float) -> tuple[Array, Array, Array | float]:
         """The mean over all other axes; the means of |x - mean|^p and, for p = 1, of sign(x - mean), else 0."""
         axes = (0, *range(2, x.ndim))
         mean = x.mean(axes, keepdims=True)
-        tilt = self.sign(x - mean).mean(axes, keepdims=True) if p == 1.0 else 0.0
-        return mean, self.channel_power(x, mean, p), tilt
+        d = x - mean
+        if p == 2.0:
+            return mean, (d * d).mean(axes, keepdims=True), 0.0
+        return mean, self.abs(d).mean(axes, keepdims=True), self.sign(d).mean(axes, keepdims=True)
 
     def channel_scaled(self, x: Array, mean: Array, scale: Array, shift: Array | None = None) -> Array:
         """(x - mean) * scale + shift, an array of its own."""

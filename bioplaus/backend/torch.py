@@ -405,13 +405,12 @@ class Torch(Backend):
             dy, x, gain, None, None, mean, sigma.reciprocal(), True, 0.0, (True, learns, learns)
         )
 
-    def channel_power(self, x: Array, centre: Array | float, p: float) -> Array:
+    def channel_deviation(self, x: Array, centre: Array | float) -> Array:
         """In parts that stay in the cache."""
         axes, room = (0, *range(2, x.dim())), self._room(x)
         total: Any = 0.0
         for (part,) in self._parts(x):
-            d = torch.sub(part, centre, out=room[: len(part)])
-            total = total + (d.mul_(d) if p == 2.0 else d.abs_()).sum(axes, keepdim=True)
+            total = total + torch.sub(part, centre, out=room[: len(part)]).abs_().sum(axes, keepdim=True)
         return total * (x.shape[1] / x.numel())
 
     def channel_moments(self, x: Array, p: float) -> tuple[Array, Array, Array | float]:
@@ -448,12 +447,12 @@ class Torch(Backend):
     ) -> Array:
         """In parts that stay in the cache, written into dy."""
         room = self._room(x)
+        if p == 2.0:
+            shift = shift - slope * centre
         for dys, xs in self._parts(dy, x):
-            d = torch.sub(xs, centre, out=room[: len(xs)])
-            if p == 1.0:
-                d.sign_()
-            torch.addcmul(shift, d, slope, out=d)
-            torch.addcmul(d, dys, scale, out=dys)
+            h = xs if p == 2.0 else torch.sub(xs, centre, out=room[: len(xs)]).sign_()
+            shifted = torch.addcmul(shift, h, slope, out=room[: len(xs)])
+            torch.addcmul(shifted, dys, scale, out=dys)
         return dy
 
     def _ones(self, count: int) -> Array:

@@ -315,14 +315,15 @@ class PerChannel(Normalization):
 
         if not (at.train or (at.collect and stats.collect)):
             return scaled(*(stats.stored(state, name, at).reshape(ready) for name in STATISTICS)), None
-        if stats.centre == "A":
+        if stats.centre == "A" or stats.p == 2.0:
             mean, q, tilt = xp.channel_moments(n, stats.p)
-            used_mean, centre = taken("mean", mean), mean
         else:
             mean = n.mean((0, *range(2, n.ndim)), keepdims=True)
-            used_mean = taken("mean", mean)
-            centre, tilt = used_mean if stats.centre == "B" else 0.0, 0.0
-            q = xp.channel_power(n, centre, stats.p)
+        used_mean = taken("mean", mean)
+        centre = {"A": mean, "B": used_mean, "C": 0.0}[stats.centre]
+        if stats.centre != "A":
+            tilt = 0.0
+            q = q + (mean - centre) ** 2 if stats.p == 2.0 else xp.channel_deviation(n, centre)
         D = moments.root(xp, q + stats.eps, stats.p)
         used_D = taken("sigma", D)
         visit = stats.seen(xp, state, {"mean": mean, "sigma": D}, at)
