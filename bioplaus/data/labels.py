@@ -87,7 +87,12 @@ def drawn(y: Array, classes: int, labels: int, balanced: bool, stream: Stream) -
         raise ConfigError(f"{labels} asked, the training set has {len(y)} samples. Ask for fewer.")
     if labels < classes:
         raise ConfigError(f"{labels} asked, for {classes} classes. Ask for one of each at least.")
-    order = random.permutation(len(y)).astype(np.int64, copy=False)
+    order, there = random.permutation(len(y)).astype(np.int64, copy=False), np.bincount(y, minlength=classes)
+    if not there.all():
+        raise ConfigError(
+            f"class {there.argmin()} has no training sample, so none of its labels can be drawn. "
+            "Leave data.labels out, or number the classes without a gap."
+        )
     if not balanced:
         index = order[:labels]
         missing = sorted(set(range(classes)) - set(y[index].tolist()))
@@ -98,7 +103,6 @@ def drawn(y: Array, classes: int, labels: int, balanced: bool, stream: Stream) -
         return np.sort(index)
     wanted = np.full(classes, labels // classes)
     wanted[random.permutation(classes)[: labels % classes]] += 1
-    there = np.bincount(y, minlength=classes)
     if (short := np.flatnonzero(there < wanted)).size:
         one = int(short[0])
         raise ConfigError(

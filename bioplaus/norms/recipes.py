@@ -16,18 +16,21 @@ from bioplaus.norms.stats import Batch, Centre, Sample, Streaming
 
 
 def norm(
-    ref: Any = "BA1", stats: Any = None, op: Any = "standardize", affine: bool = False, l1: float = 0.0
+    ref: Any = None, stats: Any = None, op: Any = "standardize", affine: bool = False, l1: float = 0.0
 ) -> Normalization:
     """Any reference x statistics x operation, each a name or {recipe: name, parameter: value}.
 
-    Without ``stats`` a reference over samples has the memory ``batch``, one within a sample ``sample``.
-    ``affine`` learns a gain and a bias; ``l1`` is the price on mean |x - mean|, per layer.
+    Without ``ref`` it is BA1, or the windows of an operation that has its own. Without ``stats`` a reference over
+    samples has the memory ``batch``, one within a sample ``sample``. ``affine`` learns a gain and a bias; ``l1`` is the
+    price on mean |x - mean|, per layer.
 
     Source: Liao, Kawaguchi & Poggio (2016), Streaming normalization, section "General normalization".
     """
     try:
         chosen_op = make("norm_op", op, "op", allow_code=True)
-        chosen_ref = make("norm_ref", ref, "ref", allow_code=True)
+        chosen_ref = make("norm_ref", "BA1" if ref is None else ref, "ref", allow_code=True)
+        if ref is not None and chosen_op.references(chosen_ref)[0] is not chosen_ref:
+            raise ValueError(f"ref is {ref!r}, but op has windows of its own; leave one of them out")
         over_samples = chosen_op.references(chosen_ref)[0].over_samples
         given = ("batch" if over_samples else "sample") if stats is None else stats
         return composed(chosen_ref, make("norm_stats", given, "stats", allow_code=True), chosen_op, affine, l1)

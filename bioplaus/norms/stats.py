@@ -232,8 +232,8 @@ class Batch(Moments):
         """Nothing moves with the weights."""
 
     def looks(self, state: State) -> dict[str, Array]:
-        """The latest batch's mean and sigma."""
-        return {name: state[f"batch_{name}"] for name in STATISTICS}
+        """The latest batch's mean and sigma; not a number at a visit that no batch has made."""
+        return {name: _once(state["begun"], state[f"batch_{name}"]) for name in STATISTICS}
 
 
 @dataclass(frozen=True)
@@ -280,6 +280,8 @@ class Streaming(Moments):
                 raise ValueError(f"{name} is {list(weights)}; wanted weights of 0 or more")
             if weights is not None and name != "beta" and abs(sum(weights) - 1.0) > 1e-6:
                 raise ValueError(f"{name} is {list(weights)}; wanted two weights that sum to 1")
+        if sum(self.beta) > 1.0 + 1e-6:
+            raise ValueError(f"beta is {list(self.beta)}; wanted three weights that sum to 1 or less")
 
     def init(self, xp: Backend, visits: int, shapes: Shapes) -> State:
         """What normalized last, ``mean`` and ``sigma``; of each and of its error (``d``) long, short and counters."""
@@ -384,8 +386,17 @@ class Streaming(Moments):
         count[...] = 0.0
 
     def looks(self, state: State) -> dict[str, Array]:
-        """What normalized last, and long and short averages of the statistics and of their errors."""
-        return {name: value for name, value in state.items() if name.endswith(STATISTICS)}
+        """What normalized last, and long and short averages of the statistics and of their errors.
+
+        Not a number at a visit that no batch has made.
+        """
+        seen = state["begun"] + state["count"]
+        return {name: _once(seen, value) for name, value in state.items() if name.endswith(STATISTICS)}
+
+
+def _once(seen: Array, value: Array) -> Array:
+    """The value where ``seen`` is above 0, elsewhere not a number."""
+    return value * (seen / seen)
 
 
 def _counter(xp: Backend, stores: int, shapes: Shapes) -> Array:

@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Literal
 
 from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
-from bioplaus.errors import ShapeError
+from bioplaus.errors import ConfigError, ShapeError
 from bioplaus.parts import At, Batch, Learn, Site
-from bioplaus.units import Chain, Node, Outlet, Watch, walk
+from bioplaus.units import Chain, Node, NormSite, Outlet, Watch, walk
 
 TEMPLATE = ".template"
 
@@ -49,9 +49,17 @@ class Generative:
         Raises
         ------
         ShapeError      a layer that nothing can be rendered through, or an output that is not a number per class
+        ConfigError     norms with statistics of the batch where the way up is signed
         """
         shape = tuple(network.input)
         root, output = site.chain(network.layers, shape)
+        sites = (unit for unit in walk(root) if isinstance(unit, NormSite))
+        remembering = [site.name for site in sites if getattr(site.norm, "by_sample", None) is False]
+        if self.signed and remembering:
+            raise ConfigError(
+                f"{network.where('pass', 'signed')}: inference goes up twice, and batch statistics of layer "
+                f"{remembering[0]!r} would be of both ways. Take a norm of each sample, as layer, or norm: none."
+            )
         if len(output) != 1:
             raise ShapeError(f"pass generative: the output is {list(output)}, wanted a number per class. End in dense.")
         assert isinstance(root, Chain)

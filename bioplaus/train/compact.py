@@ -134,6 +134,11 @@ def _check(session: Session, called: str) -> None:
     recipe = network.pass_["recipe"]
     if recipe not in PASSES:
         raise RunError(f"{called} runs as {recipe}; only one that is {' or '.join(PASSES)} can be made smaller.")
+    if long := [node.name for node in session.network.nodes if node.unit_norm]:
+        raise RunError(
+            f"{called}: the weights of {long[0]!r} are taken at length one, which changes with the inputs a unit has; "
+            "it cannot be made smaller."
+        )
     for item in network.layers:
         begun = begun or item.kind in SIZES
         if item.kind not in (*SIZES, *BETWEEN):

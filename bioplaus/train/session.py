@@ -38,6 +38,10 @@ LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
 MEAN, SCALE = "data.mean", "data.scale"  # names in a checkpoint
 OWN_ARRAYS = "arrays"  # what a config calls data that were handed over in Python
 LOG_BYTES = 1 << 28  # of rows that may wait for a checkpoint
+UNLEARNED = (
+    "No rate has had a part in it yet: activities or errors grow from layer to layer, or from step to step. "
+    "Take a norm, a channel of smaller weights (nusf for usf), or fewer time steps."
+)
 PROBE = 100  # samples of the probe batch
 
 
@@ -184,7 +188,9 @@ class Session:
         except Diverged as found:
             name = found.layer if found.batch is None else network.first_nonfinite(found.batch)
             where = f"layer {name!r}, step {network.updates}"
-            raise NonFinite(f"{where}: {found.what} is not finite ({self.said(name)}). Lower the rate.") from None
+            before = network.updates - (found.batch is None)  # dW is looked at after the update it makes
+            advice = "Lower the rate." if before else UNLEARNED
+            raise NonFinite(f"{where}: {found.what} is not finite ({self.said(name)}). {advice}") from None
         raise NonFinite("a value was not finite, and was when the same steps were made again. Check the machine.")
 
     def said(self, layer: str) -> str:

@@ -113,7 +113,7 @@ def rows(network: Network, feed: Feed | TextFeed, size: int) -> list[Row]:
     rows, below = [], 1.0
     for node, above in zip(nodes, [*list(ups.values())[1:], output], strict=True):
         visits = ups[node.name].given // prod(node.map.input) // samples
-        rows.append(_row(node, visits, below, above.share, _rendered(node, downs[node.name], network)))
+        rows.append(_row(node, visits, below, above.share, _rendered(node, downs[node.name], samples, network)))
         below = above.share
     return [*rows, _total(nodes, rows)]
 
@@ -123,11 +123,11 @@ def _output(network: Network, batch: Batch) -> Array:
     return reconstruct(network, batch).output if renders(network) else network.pass_.forward(batch, TEST)[0]["output"]
 
 
-def _rendered(node: Node, heard: Count, network: Network) -> tuple[int, float] | None:
+def _rendered(node: Node, heard: Count, samples: int, network: Network) -> tuple[int, float] | None:
     """Operations on the way down, and what share of what is rendered is not zero; a single class is no map of zeros."""
     if not heard.given:
         return None
-    whole = flops.whole_down(node.map)
+    whole = flops.whole_down(node.map) * (heard.given // prod(node.map.output) // samples)
     if node is network.nodes[-1] and node.map.output == network.output:
         return whole // prod(network.output), 1.0
     return whole, heard.share

@@ -21,6 +21,18 @@ def backend(request):
     return request.param
 
 
+def test_errors_that_grow_before_anything_was_learned_are_not_blamed_on_the_rate(program):
+    text = "network: deep\ninput: symbols\npass: {recipe: recurrent, steps: 60}\nlayers:\n"
+    text += "- embed: {embedding: 50, words: classes}\n- rnn1: {rnn: 50, activation: relu, placement: sum}\n"
+    (program.folder / "deep.yaml").write_text(text + "- out: {dense: classes}\nloss: softmax_cross_entropy\n")
+    (program.folder / "own.txt").write_text("to be or not to be, " * 1500)
+    about = ["--dataset", "own.txt", "--network", "deep.yaml", "--threads", "1", "--quiet", "--backend", "numpy"]
+    rate = ["--set", "defaults.channel=usf", "--set", "defaults.update.rate=1e-9"]
+    done = program("run", "char_layer", *about, *rate, "--set", "defaults.norm=none")
+    assert done.code == 1 and "step 1: dW is not finite (channel usf, norm none, rate 1e-09)" in done.line
+    assert "Lower the rate" not in done.line and "Take a norm, a channel of smaller weights (nusf for usf)" in done.line
+
+
 def test_a_rate_far_too_large(program, backend):
     done = program("run", "sgd", *RUN, "--backend", backend, "--set", "defaults.update.rate=1e6")
     assert (done.code, done.out) == (1, "")

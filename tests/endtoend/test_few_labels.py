@@ -73,6 +73,16 @@ def test_interrupted_anywhere_it_ends_to_the_bit_as_if_it_never_was(program, bac
     assert ("conv1.plasticity.A" in whole["state"]) == (plasticity == "drmm_em")
 
 
+@pytest.mark.parametrize("balanced", ["true", "false"])
+def test_a_class_that_no_training_sample_is_of_has_no_labels_to_draw(program, balanced):
+    x, y = np.eye(60, 64, dtype="float32").reshape(60, 1, 8, 8), np.tile([0, 1, 3], 20)
+    np.savez(program.folder / "gap.npz", X=x, y=y, X_test=x, y_test=np.tile([0, 1, 2], 20))
+    rule = RULE.replace("labels: 50", f"labels: 20, balanced: {balanced}")
+    done = program(*command(program.folder, rule, dataset="gap.npz"))
+    assert done.code == 2 and not (program.folder / "run").exists()
+    assert "data.labels: class 2 has no training sample, so none of its labels can be drawn." in done.line
+
+
 @pytest.mark.parametrize("poisoned", ["hidden", "kept"])
 def test_labels_that_may_not_be_seen_are_not(program, poisoned, monkeypatch):
     """With all hidden labels changed the run is the same to the bit; with two that may be seen, another one."""

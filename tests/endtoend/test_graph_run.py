@@ -58,6 +58,10 @@ def test_a_stopped_run_of_a_graph_goes_on_to_the_bit(program, backend):
     run = bioplaus.open_run(program.folder / "run")
     assert run.layer("h1_h1.conv1").norm.mean.shape[1:] == (4, 3)  # visits, units
     assert np.isfinite(run.metrics.test.error).all()
+    seen = np.isfinite(run.layer("h1_h1.conv1").norm.sigma[0]).all(1)  # training makes two visits, testing two more
+    assert seen.tolist() == [True, True, False, False]
+    rows = {row.layer: row for row in bioplaus.prune(run.path)[0]}
+    assert [rows[f"{edge}.conv1"].flops for edge in ("h1_h1", "h1_h2")] == [2 * 81 * 64 * 3, 2 * 108 * 16 * 4]
 
 
 @pytest.mark.parametrize("norm", ["{collect: 2}", "{recipe: streaming, per_visit: true}"])

@@ -431,6 +431,11 @@ def test_what_cannot_be_made_smaller_says_why(inside, tmp_path):
     assert inside(*run).code == 0
     done = inside("prune", "block", "--out", "small")
     assert done.code == 2 and "'block' has a layer residual; only chains of conv and dense" in done.line
+    (inside.folder / "unit.yaml").write_text(RENDERING.replace("rendering", "unit"))
+    local = "drmm_hebb", "--network", "unit.yaml", "--dataset", "digits", "--set", "defaults.norm=none"
+    assert inside("run", *local, "--epochs", "1", "--quiet", "--out", "unit").code == 0
+    done = inside("prune", "unit", "--out", "small")
+    assert done.code == 2 and "the weights of 'conv1' are taken at length one" in done.line
     stopped = trained(inside, "neurons", "stopped", batch=16, by=signal.SIGTERM)
     assert stopped.code == 130
     done = inside("prune", "stopped", "--out", "small")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bioplaus import assemble, config
-from bioplaus.errors import ShapeError, UserError
+from bioplaus.errors import ConfigError, ShapeError, UserError
 from bioplaus.parts import TEST, At
 from bioplaus.units import Node, walk
 
@@ -69,6 +69,9 @@ LOSSES = {
 }
 
 
+SGD = {"recipe": "sgd", "rate": 0.1, "momentum": 0.0}
+
+
 def built(named="drmm", on="numpy", losses=LOSSES, norm="batch", dtype="float64", order=None, labels=True, **rule):
     layers, shape = NETS[named] if isinstance(named, str) else named
     network = {
@@ -80,7 +83,7 @@ def built(named="drmm", on="numpy", losses=LOSSES, norm="batch", dtype="float64"
     norms = {"none": "none", "batch": {"recipe": "batch", "affine": True}}
     given = {
         "rule": "tested",
-        "defaults": {"norm": norms[norm], "update": {"recipe": "sgd", "rate": 0.1, "momentum": 0.0}},
+        "defaults": {"norm": norms[norm], "update": SGD},
         "losses": losses,
         "data": {"labels": 3} if labels else {},
         "training": {"reduction": "mean"},
@@ -602,6 +605,15 @@ def test_a_network_that_cannot_be_rendered_is_refused_in_one_line(layers, said):
     with pytest.raises(ShapeError) as refused:
         built((layers, shape), losses={})
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_signed_way_up_has_no_batch_statistics():
+    layers = [{"h": {"dense": 4}}, "norm", "relu", {"out": {"dense": "classes"}}]
+    with pytest.raises(
+        ConfigError, match=r"pass.*: inference goes up twice, and batch statistics of layer 'h' would be"
+    ):
+        built((layers, (4,)), defaults={"norm": "batch", "update": SGD}, losses={}, order={"signed": True})
+    assert built((layers, (4,)), defaults={"norm": "layer", "update": SGD}, losses={}, order={"signed": True}).norms
 
 
 @pytest.mark.parametrize(

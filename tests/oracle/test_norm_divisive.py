@@ -303,6 +303,15 @@ WRONG = {
     "'streaming' has no parameter 'gamma'": {"recipe": "norm", "stats": {"recipe": "streaming", "gamma": 1}},
     r"alpha is \[0.5, 0.6\]; wanted two weights that sum to 1": {"recipe": "streaming", "alpha": [0.5, 0.6]},
     r"beta is \[0.5, -0.5, 0.0\]; wanted weights of 0 or more": {"recipe": "streaming", "beta": [0.5, -0.5, 0.0]},
+    r"beta is \[0.7, 0.3, 0.1\]; wanted three weights that sum to 1 or less": {
+        "recipe": "streaming",
+        "beta": [0.7, 0.3, 0.1],
+    },
+    "ref is 'SP2', but op has windows of its own": {
+        "recipe": "norm",
+        "ref": "SP2",
+        "op": {"recipe": "divisive", "sum": 3},
+    },
     "suppression is given without sum": {"recipe": "norm", "op": {"recipe": "divisive", "suppression": 3}},
 }
 

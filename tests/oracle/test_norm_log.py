@@ -15,6 +15,7 @@ from bioplaus.train.listeners import Moment
 from bioplaus.train.recorder import Recorder
 
 SHAPE = (2, 3, 3)
+SEVERAL = {"batch": {}, "streaming": {"per_visit": True}}
 UNITS = {"batch": (2,), "neuronwise": (18,), "batch_star": (2,), "streaming": (2,), "streaming_l1": (2,), "lp": (2,)}
 
 
@@ -42,6 +43,28 @@ def test_statistics_are_rows_of_units_led_by_visits_where_there_are_several(back
                 assert tuple(value.shape) == (*stores, *UNITS[recipe]), name
         wanted = np.mean(means, 0) if recipe.startswith("streaming") else means[0] if visits == 1 else means
         np.testing.assert_allclose(xp.host(looks["mean"]), wanted, rtol=1e-11)
+
+
+@pytest.mark.parametrize("recipe", SEVERAL)
+def test_a_visit_that_no_batch_has_made_is_not_a_number(backends, rng, recipe):
+    xp, norm = backends(dtype="float64"), make("norm", {"recipe": recipe, **SEVERAL[recipe]})
+    state, x = norm.init(xp, SHAPE, 3), rng.standard_normal((4, *SHAPE))
+    with xp.scope():
+        for visit in (0, 2):
+            norm.forward(xp, xp.array(x), state, LEARN._replace(visit=visit))
+        for _ in range(2):  # before the update, and behind it
+            for name, value in norm.looks(state).items():
+                assert np.isfinite(xp.host(value)).all(1).tolist() == [True, False, True], name
+            norm.updated(xp, state)
+
+
+def test_the_price_on_plain_activity_has_a_row_for_every_visit(backends, rng):
+    xp, norm = backends(dtype="float64"), make("norm", {"recipe": "l1", "l1": 0.5})
+    state, x = norm.init(xp, SHAPE, 2), rng.standard_normal((2, 4, *SHAPE))
+    with xp.scope():
+        for visit in range(2):
+            norm.forward(xp, xp.array(x[visit]), state, LEARN._replace(visit=visit))
+    np.testing.assert_allclose(xp.host(norm.looks(state)["penalty"]), 0.5 * abs(x).mean((1, 2, 3, 4)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["streaming", {"recipe": "batch_star", "l1": 0.5}, "layer", "l1"], ids=str)
