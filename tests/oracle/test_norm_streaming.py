@@ -279,6 +279,18 @@ def test_counters_start_anew_at_updates_only(engine, on):
         np.testing.assert_array_equal(engine.state(net)[f"c.norm.{key}"], before[f"c.norm.{key}"])
 
 
+@pytest.mark.parametrize("norm", ["streaming", "batch"])
+@on_each
+def test_a_checkpoint_from_before_the_first_batch_leaves_nothing_to_test_with(engine, on, norm):
+    net, fresh = (network(engine, on, norm) for _ in range(2))
+    x = net.xp.array(np.random.default_rng(9).standard_normal((4, *INPUT)))
+    fed(engine, net, 0)
+    net.predict(x)
+    net.load(engine.state(fresh), fresh.counters)
+    with pytest.raises(RunError, match="no statistics for testing"):
+        net.predict(x)
+
+
 @pytest.mark.parametrize("norm", ["streaming", "streaming_l1", "batch"])
 @on_each
 def test_a_resumed_network_goes_on_bit_for_bit(engine, on, norm):

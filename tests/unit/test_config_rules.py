@@ -117,6 +117,7 @@ DRMM = {
     "drmm_mpc_nn": ["cross_entropy", "reconstruction", "nonnegativity"],
     "drmm_vi": ["cross_entropy", "reconstruction", "kl"],
     "drmm_vi_nn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
+    "drmm_vi_nn_uili_sp": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_hebb": ["cross_entropy", "reconstruction"],
     "drmm_em": ["cross_entropy", "reconstruction"],
 }
@@ -241,6 +242,23 @@ def test_shipped_rules_that_prune_learn_like_gradient_descent(rule):
         cut = make("pruning", chosen["pruning"]).cut
         assert any(cut.due(epoch) for epoch in range(loaded.training.epochs))
         assert not any(cut.due(epoch) for epoch in range(loaded.training.epochs, 100))
+
+
+def test_the_shipped_generative_rule_that_prunes_learns_like_the_one_it_goes_on_from():
+    loaded, plain = config.load("drmm_vi_nn_uili_sp"), config.load("drmm_vi_nn")
+    layers = config.weighted(plain.network.listed)
+    assert loaded.network == plain.network and loaded.losses == plain.losses
+    for (name, chosen), wanted in zip(
+        config.choices(loaded, layers).items(), config.choices(plain, layers).values(), strict=True
+    ):
+        pruning = chosen.pop("pruning")
+        assert chosen == {kind: wanted[kind] for kind in chosen}
+        if name == "softmax":
+            assert pruning == NONE
+            continue
+        cut, period = make("pruning", pruning).cut, {"conv1": 5, "conv4": 3, "conv5": 3}.get(name, 4)  # table 6
+        due = [epoch for epoch in range(1, 1 + loaded.training.epochs) if cut.due(epoch)]
+        assert due == [period * place for place in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("rule", CLUSTERING)
