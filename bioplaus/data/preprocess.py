@@ -111,7 +111,8 @@ def whiten(dataset: Dataset) -> tuple[Dataset, Preprocess]:
         )
     if dataset.train.x.dtype != np.uint8:
         raise DataError(
-            f"data set {dataset.name!r}: {dataset.train.x.dtype} images, whitening wants grey levels in uint8."
+            f"data set {dataset.name!r}: {dataset.train.x.dtype} images, whitening wants grey levels in uint8. "
+            "Take data.preprocess: standard."
         )
     mean = mean_sample(dataset)
     typical = float(np.mean(np.concatenate([deviation(part - mean) for part in chunks(dataset.train.x)])))
@@ -162,7 +163,10 @@ def chunks(x: Array) -> Iterator[Array]:
 def unit(dataset: Dataset) -> tuple[Dataset, Preprocess]:
     """Grey levels 0 to 255 as 0 to 1; DataError where there are none."""
     if dataset.train.x.dtype != np.uint8:
-        raise DataError(f"data set {dataset.name!r}: {dataset.train.x.dtype} samples, unit wants grey levels in uint8.")
+        raise DataError(
+            f"data set {dataset.name!r}: {dataset.train.x.dtype} samples, unit wants grey levels in uint8. "
+            "Take data.preprocess: standard."
+        )
     return dataset, Preprocess(np.zeros(dataset.shape, np.float32), 1.0 / 255.0)
 
 

@@ -117,6 +117,7 @@ DRMM = {
     "drmm_mpc_nn": ["cross_entropy", "reconstruction", "nonnegativity"],
     "drmm_vi": ["cross_entropy", "reconstruction", "kl"],
     "drmm_vi_nn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
+    "drmm_vi_nn_dn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_vi_nn_uili_sp": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_hebb": ["cross_entropy", "reconstruction"],
     "drmm_em": ["cross_entropy", "reconstruction"],
@@ -242,6 +243,13 @@ def test_shipped_rules_that_prune_learn_like_gradient_descent(rule):
         cut = make("pruning", chosen["pruning"]).cut
         assert any(cut.due(epoch) for epoch in range(loaded.training.epochs))
         assert not any(cut.due(epoch) for epoch in range(loaded.training.epochs, 100))
+
+
+def test_the_windows_of_the_shipped_divisive_drmm_are_the_filters_of_its_network():
+    loaded = config.load("drmm_vi_nn_dn")
+    for node in assemble.build(rule="drmm_vi_nn_dn", network="drmm5", backend="numpy").norms:
+        kernel = next(item.params["kernel"] for item in loaded.network.layers if item.name == node.name)
+        assert node.norm.op.window == kernel, node.name
 
 
 def test_the_shipped_generative_rule_that_prunes_learns_like_the_one_it_goes_on_from():
