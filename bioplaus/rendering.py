@@ -19,7 +19,7 @@ from bioplaus.backend.streams import Stream
 from bioplaus.errors import ConfigError, DataError
 from bioplaus.network import Network
 from bioplaus.parts import TEST, Batch
-from bioplaus.units import Node, Watch
+from bioplaus.units import Node
 
 DOWN = TEST._replace(render=True)
 
@@ -53,7 +53,9 @@ class Survey:
     same : share of images whose reconstruction is inferred as the same class
     found (classes,) : how many were inferred as each class
     templates (classes, ...) : mean of what was rendered of these, 0 where there are none
-    usage : how often classes and switches were used
+    usage : how often classes and switches were used: the chances of the model, whose switches are independent
+    given (classes,) : the same among the images inferred as each class: its chance is 1, its switches have their
+        chances given the class; all 0 where there are none
     """
 
     samples: int
@@ -63,6 +65,7 @@ class Survey:
     found: Array
     templates: Array
     usage: Usage
+    given: tuple[Usage, ...]
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,15 @@ class LayerPath:
         """Units on an active path."""
         return self.contribution != 0.0
 
+    def carrying(self, share: float) -> Array:
+        """The fewest units that together have this share of all contribution, by size; none where there is none."""
+        sizes = np.abs(self.contribution, dtype=np.float64).ravel()
+        order = np.argsort(-sizes, kind="stable")
+        before = np.cumsum(sizes[order]) - sizes[order]
+        units = np.zeros(sizes.size, bool)
+        units[order] = (before < share * sizes.sum()) & (sizes[order] > 0.0)
+        return units.reshape(self.contribution.shape)
+
     def carried(self, share: float = 0.01) -> float:
         """How much of all contribution, by size, comes from this share of the units, those with most; one at least."""
         sizes = np.sort(np.abs(self.contribution), axis=None)[::-1]
@@ -104,13 +116,13 @@ def renders(network: Network) -> bool:
     return hasattr(network.pass_, "infer")
 
 
-def reconstruct(network: Network, batch: Batch, watch: Watch | None = None) -> Rendered:
-    """Every image of a batch, rendered from the class inferred through the switches inferred, which ``watch`` sees."""
+def reconstruct(network: Network, batch: Batch) -> Rendered:
+    """Every image of a batch, rendered from the class inferred through the switches inferred."""
     xp, pass_ = network.xp, _generative(network)
     with xp.scope():
         output, tape = pass_.infer(batch.x, DOWN)
         label = output.argmax(-1)
-        image = pass_.render(xp.one_hot(label, pass_.output[0]), tape, watch)
+        image = pass_.render(xp.one_hot(label, pass_.output[0]), tape)
         return Rendered(*(xp.host(array) for array in (output, label, batch.x, image)))
 
 
@@ -123,17 +135,10 @@ def survey(network: Network, batches: Iterable[Batch]) -> Survey:
     """
     xp, pass_ = network.xp, _generative(network)
     totals, found = np.zeros((*pass_.output, *pass_.input)), np.zeros(pass_.output)
-    switches: list[Array] = []
+    switches: list[Array] = []  # (classes, ...) of each
     samples, same, squares, power = 0, 0, 0.0, 0.0
     for batch in batches:
-        used: list[Array] = []
-
-        def note(unit: Any, seen: Any, z: Array, template: Array, used: list[Array] = used) -> Any:
-            if hasattr(unit, "switches"):
-                used.append(xp.host(unit.switches(seen).sum(0)))
-            return seen
-
-        _, label, image, reconstruction = reconstruct(network, batch, note)
+        (_, label, image, reconstruction), used = _used(network, batch)
         mine = np.eye(len(found))[label]
         totals += np.tensordot(mine.T, reconstruction, 1)
         found += mine.sum(0)
@@ -145,15 +150,40 @@ def survey(network: Network, batches: Iterable[Batch]) -> Survey:
             same += int((xp.host(network.predict(xp.array(reconstruction)).argmax(-1)) == label).sum())
     if not samples:
         raise DataError("what a network renders: no images given, wanted one batch or more.")
+    some = np.maximum(found, 1.0)
     return Survey(
         samples,
         squares / (samples * prod(pass_.input)),
         power / (samples * prod(pass_.input)),
         same / samples,
         found,
-        totals / np.maximum(found, 1.0).reshape((-1, *(1 for _ in pass_.input))),
-        Usage(found / samples, tuple(switch / samples for switch in switches)),
+        totals / some.reshape((-1, *(1 for _ in pass_.input))),
+        Usage(found / samples, tuple(of_class.sum(0) / samples for of_class in switches)),
+        tuple(
+            Usage(chosen, tuple(of_class[c] / some[c] for of_class in switches))
+            for c, chosen in enumerate(np.eye(len(found)))
+        ),
     )
+
+
+def _used(network: Network, batch: Batch) -> tuple[Rendered, list[Array]]:
+    """What is rendered of a batch; how many of the images inferred as each class use a switch, for every switch."""
+    xp, pass_ = network.xp, _generative(network)
+    used: list[Array] = []  # (classes, ...) of each, the top layer's first
+    with xp.scope():
+        output, tape = pass_.infer(batch.x, DOWN)
+        label = output.argmax(-1)
+        classes = xp.one_hot(label, pass_.output[0])
+
+        def note(unit: Any, seen: Any, z: Array, template: Array) -> Any:
+            if hasattr(unit, "switches"):
+                on = unit.switches(seen)
+                total = xp.host(xp.linear(classes.T, on.reshape((len(on), -1)), None))
+                used.append(total.astype(np.float64).reshape((-1, *on.shape[1:])))
+            return seen
+
+        image = pass_.render(classes, tape, note)
+        return Rendered(*(xp.host(array) for array in (output, label, batch.x, image))), used
 
 
 def templates(network: Network, batches: Iterable[Batch]) -> Array:
@@ -166,24 +196,24 @@ def usage(network: Network, batches: Iterable[Batch]) -> Usage:
     return survey(network, batches).usage
 
 
-def sample(
-    network: Network, n: int, stream: Stream, used: Usage, noise: float = 0.0, labels: Array | None = None
-) -> tuple[Array, Array]:
+def sample(network: Network, n: int, stream: Stream, used: Usage, noise: float = 0.0) -> tuple[Array, Array]:
     """Images drawn from the model: a class, every a and every t by their chances, rendered; plus noise.
+
+    With ``survey.usage`` this is the model as stated: switches have the chances they have over all classes. With
+    ``survey.given[c]`` it says more: class c, through switches with their chances given that class. In both, switches
+    of one image are independent of each other.
 
     Parameters
     ----------
     n : how many
     noise : deviation at every pixel
-    labels : whole numbers (n,), the classes where they are not to be drawn
 
     Returns
     -------
     (classes (n,), images (n, ...))
     """
     xp, pass_, number = network.xp, _generative(network), count()
-    if labels is None:
-        labels = stream.at("class").generator().choice(len(used.classes), n, p=used.classes / used.classes.sum())
+    labels = stream.at("class").generator().choice(len(used.classes), n, p=used.classes / used.classes.sum())
 
     def draw(unit: Any, seen: Any, z: Array, template: Array) -> Any:
         if not hasattr(unit, "switches"):

@@ -39,10 +39,10 @@ class Generated(Shown):
     ----------
     survey : of the whole test set, with everything in the network's units; its ``templates`` are of all classes
     images, reconstructions (n, ...), labels, inferred (n,) : some test images of each class drawn, the first ones
-    samples (classes drawn, k, ...) : from the model, their switches by the chances of ``survey.usage``
+    samples (classes drawn, k, ...) : from the model, their switches by the chances of ``survey.given``
     templates (classes drawn, ...) : those of the survey
-    liked (classes drawn, ...) : where climbing to the largest output of each class ends, from ``images`` brought to
-        their mean length; in the network's units
+    starts, liked (classes drawn, ...) : where climbing to the largest output of each class began, one of ``images``
+        brought to their mean length, and where it ended; in the network's units
     layer, filters (units, C, H, W) : the first layer, and what each of its units draws, in the network's units
     span : least and greatest value of the test images given
     """
@@ -55,6 +55,7 @@ class Generated(Shown):
     inferred: Array
     samples: Array
     templates: Array
+    starts: Array
     liked: Array
     layer: str
     filters: Array
@@ -103,10 +104,15 @@ def generated(session: Session, path: Path, seed: int) -> Generated:
     filters = rendering.filters(network)
     survey = rendering.survey(network, every_sample(feed, session.phases[-1].samples_per_batch))
     found = rendering.reconstruct(network, feed.batch(some))
-    asked = np.repeat(drawn, PER_CLASS)
-    _, samples = rendering.sample(network, len(asked), stream.at("sample"), survey.usage, labels=asked)
-    length = float(np.sqrt(np.square(found.image).reshape((len(some), -1)).sum(1)).mean())
-    liked = [rendering.liked(network, c, stream, rounds=ROUNDS, length=length, images=found.image)[0] for c in drawn]
+    samples = [rendering.sample(network, PER_CLASS, stream.at("sample", c), survey.given[c])[1] for c in drawn]
+    lengths = np.sqrt(np.square(found.image).reshape((len(some), -1)).sum(1))
+    length = float(lengths.mean())
+    starts, liked = [], []
+    for c in drawn:
+        image, outputs = rendering.liked(network, c, stream, rounds=ROUNDS, length=length, images=found.image)
+        start = np.unravel_index(outputs.argmax(), outputs.shape)[1]
+        starts.append(found.image[start] * length / lengths[start])
+        liked.append(image)
     images = session.dataset.test.x[some].astype(np.float32)
     return Generated(
         path,
@@ -117,8 +123,9 @@ def generated(session: Session, path: Path, seed: int) -> Generated:
         _seen(session, found.reconstruction),
         labels[some],
         found.label,
-        _seen(session, samples).reshape((len(drawn), PER_CLASS, *samples.shape[1:])),
+        _seen(session, np.stack(samples)),
         _seen(session, survey.templates[: len(drawn)]),
+        np.stack(starts),
         np.stack(liked),
         network.nodes[0].name,
         filters,

@@ -131,6 +131,52 @@ def test_a_survey_counts_over_batches(engine, on):
         rendering.survey(net, [])
 
 
+@on_each
+def test_switches_have_their_chances_given_the_class(engine, on):
+    """By hand, over two batches; a class that was never inferred has none."""
+    net, images = built(engine, on), drawn()
+    net.nodes[-1].bias.W[..., 2] -= 100.0  # dies
+    label, y, *_ = by_hand(engine, net, images)
+    assert sorted(set(label.tolist())) == [0, 1]
+    won = np.zeros_like(y)
+    for n, o, r, k in product(range(7), range(3), range(2), range(3)):
+        i, j = divmod(int(y[n, o, 2 * r : 2 * r + 2, 2 * k : 2 * k + 2].argmax()), 2)
+        won[n, o, 2 * r + i, 2 * k + j] = 1.0
+    batches = [engine.batch(net, part, np.zeros(len(part), int)) for part in (images[:4], images[4:])]
+    survey = rendering.survey(net, batches)
+    for c, given in enumerate(survey.given):
+        np.testing.assert_array_equal(given.classes, np.eye(CLASSES)[c])
+        mine = label == c
+        for switch, expected in zip(given.switches, (won[mine], y[mine] > 0), strict=True):
+            np.testing.assert_allclose(switch, expected.mean(0) if mine.any() else np.zeros(y.shape[1:]))
+    for pooled, *each in zip(survey.usage.switches, *(given.switches for given in survey.given), strict=True):
+        np.testing.assert_allclose(pooled, np.tensordot(survey.usage.classes, each, 1))
+
+
+@on_each
+def test_samples_of_a_class_have_the_chances_given_it(engine, on):
+    """With one image of a class its switches are sure, so every sample is its reconstruction."""
+    net, images = built(engine, on), drawn()
+    label, _, _, _, reconstruction = by_hand(engine, net, images)
+    two = [int(np.flatnonzero(label == c)[0]) for c in sorted(set(label.tolist()))[:2]]
+    given = rendering.survey(net, [engine.batch(net, images[two], np.zeros(2, int))]).given
+    for i in two:
+        labels, samples = rendering.sample(net, 3, Stream(0), given[label[i]])
+        assert labels.tolist() == [label[i]] * 3
+        np.testing.assert_allclose(samples, np.stack([reconstruction[i]] * 3), atol=1e-12)
+
+
+def test_the_fewest_units_that_carry_a_share():
+    activity = np.array([[[1.0, -2.0], [0.0, 4.0]], [[3.0, 0.0], [0.5, 0.5]]])
+    path = LayerPath("c", activity, activity, np.full((2, 2, 2), -1.0))  # of 11: 4, 3, 2, 1, 0.5, 0.5
+    for share, least in ((0.1, 4.0), (4.0 / 11, 4.0), (0.5, 3.0), (0.9, 1.0), (0.94, 0.5), (1.0, 0.5)):
+        units = path.carrying(share)
+        assert np.abs(path.contribution[units]).sum() >= share * 11 - 1e-12
+        assert np.abs(path.contribution[units]).min() == least
+    assert path.carrying(0.94).sum() == 5 and path.carrying(1.0).sum() == 6  # of two alike, one
+    assert not LayerPath("c", activity, activity, np.zeros((2, 2, 2))).carrying(0.9).any()
+
+
 def test_what_the_units_with_most_of_it_carry():
     activity = np.array([[[1.0, -2.0], [0.0, 4.0]], [[3.0, 0.0], [0.5, 0.5]]])
     path = LayerPath("c", activity, np.zeros(8).reshape(2, 2, 2), np.full((2, 2, 2), -1.0))
@@ -165,17 +211,6 @@ def test_filters_of_a_layer_that_draws_no_images(engine):
         rendering.filters(built(engine, layers=["globalmeanpool", {"h": {"dense": 5}}, {"out": {"dense": 3}}]))
     with pytest.raises(ConfigError, match="renders nothing"):
         rendering.filters(built(engine, order="feedforward"))
-
-
-def test_samples_of_classes_asked_for(engine):
-    net = built(engine)
-    used = rendering.survey(net, [engine.batch(net, drawn(), np.zeros(7, int))]).usage
-    asked = np.array([2, 0, 2, 1])
-    labels, images = rendering.sample(net, 4, Stream(0), used, labels=asked)
-    np.testing.assert_array_equal(labels, asked)
-    other = rendering.sample(net, 4, Stream(0), used, labels=np.array([2, 1, 2, 1]))[1]
-    np.testing.assert_array_equal(images[[0, 2, 3]], other[[0, 2, 3]])
-    assert np.abs(images[1] - other[1]).max() > 0
 
 
 def test_a_climb_from_given_images_ends_no_lower_than_the_best_of_them(engine):
