@@ -35,10 +35,11 @@ def command(
 
     \b
     reconstructions.png  test images above what is rendered of them, and the class inferred
-    samples.png          images sampled from the model, for each class
+    samples.png          images sampled from the model, with the chances of its switches given the class
     templates.png        the mean of what is rendered of the images inferred as each class
-    liked.png            of images of one length, the one that makes the output of each class largest
-    filters.png          what the units of the first layer draw: their weights as images
+    liked.png            of images of one length, the one that makes the output of each class largest; where the
+                         climb to it began, and the class's template
+    filters.png          what the units of the first layer draw: their weights as images, each in its own scale
 
     Of many classes or units the first are drawn, and the title says so. The mean squared error of the reconstructions
     is over all elements of all test images, as the network sees them.
@@ -81,8 +82,8 @@ def _figures(found: Generated) -> dict[str, Any]:
         "reconstructions": pictures.reconstructions(
             found.images, found.reconstructions, found.labels, found.inferred, found.names, span, all_of_them + note
         ),
-        "samples": pictures.samples(found.samples, names, span, note),
+        "samples": pictures.samples(found.samples, inferred, names, span, note),
         "templates": pictures.templates(found.templates, inferred, names, span, note),
-        "liked": pictures.liked(found.liked, names, note),
+        "liked": pictures.liked(found.liked, found.starts, found.survey.templates[: len(names)], inferred, names, note),
         "filters": pictures.filters(found.filters, found.layer),
     }

@@ -37,7 +37,8 @@ def command(
 ) -> None:
     """Follow one test image up through the generative network of RUN, and the class inferred down again.
 
-    Writes trace-I.png: the image, its reconstruction, what each pixel contributes, and the same layer by layer.
+    Writes trace-I.png: the image, its reconstruction, what each pixel contributes; and layer by layer, what units
+    contribute, and where the fewest lie that together have 90 % of it.
 
     A unit's contribution is its activity times what is rendered there; it is active, on a path from the class to the
     image, where this is not 0. The last column is the share of all contribution, by size, that the hundredth of the
@@ -88,11 +89,12 @@ def _figure(found: Traced) -> Any:
 
     return pictures.trace(
         found.index,
-        found.names[found.label],
-        _likely(found),
-        found.names[found.inferred],
+        found.label,
+        found.inferred,
+        found.posterior,
+        found.names,
         found.image,
         found.reconstruction,
         found.saliency,
-        [(path.layer, path.contribution, path.active) for path in found.layers],
+        [(path.layer, path.contribution, path.carrying(pictures.CARRIED)) for path in found.layers],
     )

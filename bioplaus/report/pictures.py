@@ -18,16 +18,16 @@ import numpy as np
 from bioplaus.backend.base import Array
 from bioplaus.errors import PartError, UserError
 from bioplaus.report.mosaic import images, mosaic, rows
+from bioplaus.report.page import Page, Way, about_zero, title
 
 FILTERS = 96  # drawn at most
 LAYERS = 8
 CLASSES = 10  # bars of a posterior
+NAMED = 20  # classes of a strip
 NAME = 12  # letters of a class
-RIGHT, WRONG, FAINT = "#1b7837", "#c51b4a", "#666666"
-SIGNED, GREY = "RdBu_r", "gray"
-WIDE, LARGEST, TALLEST = 10.0, 1.1, 2.75  # inches: a page's width, a tile's width and height at most
-MARGIN, HEAD = 0.3, 0.75  # inches
-FINE = 40  # pixels of a tile at least
+CARRIED = 0.9  # of the contribution, by the units that are drawn
+RIGHT, WRONG = "#1b7837", "#c51b4a"
+NEVER = "never\ninferred"
 DPI = 150
 
 
@@ -94,181 +94,139 @@ def reconstructions(
         tiles[: len(place), column] = tall[place]
         captions += [(row, column, *_verdict(inferred[i], labels[i], names)) for row, i in enumerate(place)]
     page = Page(tiles, span, [_short(names[kind]) for kind in kinds], room=0.3)
-    page.title("Test images and what the network renders of them", f"below each pair the class inferred{note}")
+    title(page.figure, "Test images and their reconstructions", f"below each pair the class inferred{note}")
     for row, column, text, colour in captions:
         page.caption(row, column, text, colour)
     return page.figure
 
 
-def samples(x: Array, names: Sequence[str], span: tuple[float, float], note: str = "") -> Any:
+def samples(x: Array, found: Array, names: Sequence[str], span: tuple[float, float], note: str = "") -> Any:
     """Images drawn from the model: x (classes, k, C, H, W) or (classes, k, features), a column per class.
 
     They are faint where independent switches seldom agree, so they have their own contrast, and the page says which.
+
+    Parameters
+    ----------
+    found (classes,) : how many images were inferred as each class; one that never was has no chances to draw by
     """
+    x = _inferred(x, found)
     classes, k = x.shape[:2]
     tiles = images(x.reshape((classes * k, *x.shape[2:])))
     low, high = span
-    brightest = float(x.max())
-    own = _about_zero(x) if low < 0.0 else (low, brightest if brightest > low else high)
+    brightest = float(x.max(initial=low, where=np.isfinite(x)))
+    own = about_zero(x) if low < 0.0 else (low, brightest if brightest > low else high)
     contrast = "" if low < 0.0 else f"; white is {(own[1] - low) / ((high - low) or 1.0):.0%} of a test image's white"
     tiles = tiles.reshape((classes, k, *tiles.shape[1:])).swapaxes(0, 1)
     page = Page(tiles, own, [_short(name) for name in names])
-    page.title("Images sampled from the model", f"every switch by its chance in the test set{contrast}{note}")
+    title(
+        page.figure,
+        "Samples from the model",
+        f"independent switches, with their chances given the class{contrast}{note}",
+    )
+    _say_never(page, found, k)
     return page.figure
 
 
 def templates(x: Array, found: Array, names: Sequence[str], span: tuple[float, float], note: str = "") -> Any:
     """The template of each class, x (classes, ...), with the number of images it is the mean of."""
-    page = Page(images(x)[None], span, [_short(name) for name in names], room=0.3)
-    page.title("Templates", f"mean of what is rendered of the images inferred as each class; below, their number{note}")
+    page = Page(images(_inferred(x, found))[None], span, [_short(name) for name in names], room=0.3)
+    title(
+        page.figure,
+        "Class templates",
+        f"mean reconstruction of the images inferred as each class; below, their number{note}",
+    )
     for column, number in enumerate(found):
         page.caption(0, column, f"{int(number):,}")
+    _say_never(page, found, 1)
     return page.figure
 
 
-def liked(x: Array, names: Sequence[str], note: str = "") -> Any:
-    """The image that each class likes best, x (classes, ...)."""
-    page = Page(images(x)[None], _about_zero(x), [_short(name) for name in names])
-    page.title(
-        "What each class likes best", f"where climbing its output ends, from test images; all of one length{note}"
-    )
+def liked(x: Array, starts: Array, templates: Array, found: Array, names: Sequence[str], note: str = "") -> Any:
+    """The image that each class likes best, between where the climb began and the class's template.
+
+    Parameters
+    ----------
+    x, starts, templates : arrays (classes, ...); templates are drawn as long as x
+    found (classes,) : how many images were inferred as each class
+    """
+    as_long = templates * _each(_norm(x) / np.maximum(_norm(templates), 1e-30), x)
+    tiles = np.stack([images(_inferred(each, found)) for each in (starts, x, as_long)])
+    page = Page(tiles, about_zero(tiles), [_short(name) for name in names])
+    ascent = "ascent of each class's output at fixed norm, from the test image where it ends highest"
+    title(page.figure, "Activation maximization", f"{ascent}{_grey(x)}{note}")
+    for row, name in enumerate(("start", "maximum", "template")):
+        page.side(row, name)
+    _say_never(page, found, 3)
     return page.figure
 
 
 def filters(x: Array, layer: str) -> Any:
-    """What the units of a layer draw, x (units, ...), the first ``FILTERS``."""
-    tiles = images(x[:FILTERS])
+    """What the units of a layer draw, x (units, ...), the ``FILTERS`` of largest norm, each in its own scale."""
+    norms = _norm(x)
+    order = np.argsort(-norms, kind="stable")[:FILTERS]
+    largest = np.array([about_zero(x[unit])[1] for unit in order])
+    tiles = images(x[order] / _each(largest, x))
     columns = max(1, min(len(tiles), round((1.8 * len(tiles)) ** 0.5)))
-    page = Page(rows(tiles, columns), _about_zero(x))
-    some = f"the first {FILTERS} of {len(x)} units" if len(x) > FILTERS else f"{len(x)} units"
-    page.title(f"What layer {layer} draws", f"{some}, each as it is added to the image{_grey(x)}")
+    page = Page(rows(tiles, columns), (-1.0, 1.0), room=0.2)
+    some = f"{FILTERS} of {len(x)} units" if len(x) > FILTERS else f"{len(x)} units"
+    title(
+        page.figure,
+        f"Filters of {layer}",
+        f"{some} by norm (below, relative to the largest), each in its own scale{_grey(x)}",
+    )
+    for place, unit in enumerate(order):
+        row, column = divmod(place, columns)
+        page.caption(row, column, f"{norms[unit] / (norms.max() or 1.0):.2f}")
     return page.figure
 
 
 def trace(
     index: int,
-    label: str,
-    posterior: Sequence[tuple[str, float]],
-    inferred: str,
+    label: int,
+    inferred: int,
+    posterior: Array,
+    names: Sequence[str],
     image: Array,
     reconstruction: Array,
     saliency: Array,
     layers: Sequence[tuple[str, Array, Array]],
 ) -> Any:
-    """The way of one image up through a network and down again.
+    """The way of one image up through a network and down again, a column per layer; in red where it ends wrong.
 
     Parameters
     ----------
-    posterior : (class, q(c | image)), the largest first
+    label, inferred : whole numbers
+    posterior (classes,) : q(c | image)
     image, reconstruction, saliency : arrays (C, H, W) or (features,)
-    layers : name, contribution of every unit, which units are active; both (C, H, W) or (units,)
+    layers : name, contribution of every unit, which units carry ``CARRIED`` of it; both (C, H, W) or (units,)
     """
     shown = [layers[i] for i in np.linspace(0, len(layers) - 1, min(len(layers), LAYERS)).round().astype(int)]
-    figure = _figure(12.0, 7.0, layout="constrained")
-    top, below = figure.subfigures(2, 1, height_ratios=[1.0, 1.6])
-    verdict = f"Test image {index}, class {label}, inferred as {inferred}"
-    top.suptitle(verdict, x=0.01, ha="left", weight="bold", parse_math=False)
-    axes = top.subplots(1, 4)
+    way = Way(2 + len(shown))
+    many = f"; {len(shown)} of {len(layers)} layers" if len(shown) < len(layers) else ""
+    about = f"layers: above, how many units carry {CARRIED:.0%} of the contribution; below, the contribution{many}"
+    verdict = f"Test image {index}, class {names[label]}, inferred as {names[inferred]}"
+    title(way.figure, verdict, about, "black" if label == inferred else WRONG)
     span = float(image.min()), float(image.max())
-    _framed(axes[0], images(image[None])[0], span, "image")
-    _framed(axes[1], images(reconstruction[None])[0], span, "reconstruction")
-    pixels = images(saliency[None])[0].sum(0, keepdims=True)
-    drawn = _framed(axes[2], pixels, _about_zero(pixels), "contribution of the pixels")
-    top.colorbar(drawn, ax=axes[2], shrink=0.8).ax.tick_params(labelsize=8)
-    _bars(axes[3], posterior[:CLASSES], "q(class | image)")
-    many = f", {len(shown)} of {len(layers)} layers" if len(shown) < len(layers) else ""
-    about = "above, how many units are on an active path; below, what they contribute"
-    below.suptitle(f"Layer by layer{many}: {about}", x=0.01, ha="left", fontsize=10, color=FAINT)
-    grid = below.subplots(2, len(shown), squeeze=False)
-    for column, (name, contribution, active) in enumerate(shown):
-        on, summed = _map(active.astype(float)), _map(contribution)
-        _framed(grid[0, column], on, (0.0, float(on.max()) or 1.0), name)
-        _framed(grid[1, column], summed, _about_zero(summed), "")
-        grid[0, column].set_xlabel(f"{active.sum():,} of {active.size:,} ({active.mean():.0%})", fontsize=8)
-    return figure
-
-
-class Page:
-    """Rows and columns of tiles of one size, with a title, names over columns and room for a line below each tile.
-
-    Parameters
-    ----------
-    tiles : array (rows, columns, 1 or 3, H, W)
-    span : least and greatest value drawn; with a colour bar where they are signed
-    heads : over the columns
-    room : of the line below each tile, in inches
-    """
-
-    def __init__(self, tiles: Array, span: tuple[float, float], heads: Sequence[str] = (), room: float = 0.06) -> None:
-        fine = -(-FINE // tiles.shape[-1])  # small tiles in more pixels, for gaps that are narrower than one of theirs
-        tiles = tiles.repeat(fine, -1).repeat(fine, -2)
-        across = tiles.shape[1]
-        self.height, self.width = map(int, tiles.shape[3:])
-        across_at_most = min(LARGEST, (WIDE - 2 * MARGIN) / across - 0.06, TALLEST * self.width / self.height)
-        inch = self.width / across_at_most  # in pixels
-        self.gaps = max(1, round(room * inch)), max(1, round(0.06 * inch))
-        whole = mosaic(tiles, self.gaps)
-        wide, high = whole.shape[2] / inch, whole.shape[1] / inch
-        bar = 0.9 if span[0] < 0.0 and len(whole) == 1 else 0.0
-        self.size = max(wide + 2 * MARGIN + bar, 6.5), high + HEAD + (0.25 if heads else 0.0) + room + MARGIN / 2
-        self.figure = _figure(*self.size)
-        self.axes = self._axes(MARGIN, room + MARGIN / 2, wide, high)
-        drawn = _paint(self.axes, whole, span)
-        if bar:
-            tall = min(high, 2.0)
-            axes = self._axes(MARGIN + wide + 0.15, room + MARGIN / 2 + high - tall, 0.12, tall)
-            self.figure.colorbar(drawn, cax=axes).ax.tick_params(labelsize=8)
-        for column, head in enumerate(heads):
-            at = self._middle(column), -0.5 - 0.06 * inch
-            self.axes.text(*at, head, ha="center", va="bottom", weight="bold", fontsize=9, parse_math=False)
-
-    def title(self, what: str, more: str) -> None:
-        """What the page shows, and in smaller letters what else to know."""
-        x, high = MARGIN / self.size[0], self.size[1]
-        self.figure.text(x, 1 - 0.15 / high, what, va="top", weight="bold", fontsize=13, parse_math=False)
-        self.figure.text(x, 1 - 0.42 / high, more, va="top", fontsize=9, color=FAINT, parse_math=False)
-
-    def caption(self, row: int, column: int, text: str, colour: str = FAINT) -> None:
-        """A line below a tile."""
-        y = row * (self.height + self.gaps[0]) + self.height - 0.5 + 0.1 * self.gaps[0]
-        self.axes.text(self._middle(column), y, text, ha="center", va="top", fontsize=8, color=colour, parse_math=False)
-
-    def _axes(self, left: float, bottom: float, wide: float, high: float) -> Any:
-        """In inches."""
-        return self.figure.add_axes(
-            (left / self.size[0], bottom / self.size[1], wide / self.size[0], high / self.size[1])
-        )
-
-    def _middle(self, column: int) -> float:
-        return float(column * (self.width + self.gaps[1]) + (self.width - 1) / 2)
+    way.tile(0, 0, images(image[None])[0], span, "image")
+    way.tile(1, 0, images(reconstruction[None])[0], span, "reconstruction")
+    _bars(way, posterior, names)
+    way.signed(1, images(saliency[None])[0].sum(0, keepdims=True), "pixel contribution")
+    for column, (name, contribution, carrying) in enumerate(shown, 2):
+        on = _map(carrying.astype(float))
+        above = way.tile(0, column, on, (0.0, float(on.max()) or 1.0), name)
+        most = f"\nat most {on.max():.0f} at a place" if carrying.ndim == 3 else ""
+        above.set_xlabel(f"{carrying.sum():,} of {carrying.size:,}{most}", fontsize=8)
+        below = way.signed(column, _map(contribution), "contribution")
+        if column == 1 + len(shown) and contribution.shape == (len(names),):
+            named = range(len(names)) if len(names) <= NAMED else [inferred]
+            for axes in (above, below):
+                axes.set_yticks(named, [_short(names[c]) for c in named], fontsize=7, parse_math=False)
+                axes.tick_params(length=0)
+    return way.figure
 
 
 def _unwritten(folder: Path, why: str | None) -> str:
     return f"{folder}: cannot be written ({why}). Name another folder with --out."
-
-
-def _figure(width: float, height: float, **how: Any) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), facecolor="white", **how)
-
-
-def _paint(axes: Any, image: Array, span: tuple[float, float]) -> Any:
-    """(1 or 3, H, W) on the axes; white where it is not a number. What a colour bar needs, None for colours."""
-    axes.set_axis_off()
-    low, high = span if span[0] >= 0.0 else _about_zero(np.array(span))
-    if len(image) == 1:
-        return axes.imshow(image[0], cmap=SIGNED if low < 0 else GREY, vmin=low, vmax=high, interpolation="nearest")
-    there = np.isfinite(image[0])
-    seen = np.clip((image - low) / ((high - low) or 1.0), 0.0, 1.0)
-    axes.imshow(np.where(there, np.concatenate([seen, there[None]]), 0.0).transpose(1, 2, 0), interpolation="nearest")
-    return None
-
-
-def _about_zero(x: Array) -> tuple[float, float]:
-    """As far below 0 as above."""
-    most = float(np.abs(x).max()) or 1.0
-    return -most, most
 
 
 def _grey(x: Array) -> str:
@@ -276,30 +234,45 @@ def _grey(x: Array) -> str:
     return "; grey is 0" if images(x).shape[1] == 3 else ""
 
 
+def _norm(x: Array) -> Array:
+    """(n, ...) -> (n,)."""
+    return np.sqrt(np.square(x).reshape((len(x), -1)).sum(1))
+
+
+def _each(values: Array, x: Array) -> Array:
+    """(n,) -> (n, 1, ...), a number for each of x (n, ...)."""
+    return values.reshape((-1, *(1 for _ in x.shape[1:])))
+
+
+def _inferred(x: Array, found: Array) -> Array:
+    """Of (classes, ...), not a number where a class was never inferred."""
+    return np.where(_each(found, x) > 0, x, np.nan)
+
+
+def _say_never(page: Page, found: Array, deep: int) -> None:
+    """In every tile of a class that was never inferred."""
+    for column in np.flatnonzero(found == 0):
+        for row in range(deep):
+            page.bare(row, int(column), NEVER)
+
+
 def _map(x: Array) -> Array:
-    """(C, H, W) or (units,) -> (1, H, W): summed over channels; a vector is a strip."""
-    return x.sum(0, keepdims=True) if x.ndim == 3 else images(x[None])[0]
+    """(C, H, W) or (units,) -> (1, H, W): summed over channels; a vector is an upright strip."""
+    return x.sum(0, keepdims=True) if x.ndim == 3 else images(x[None])[0].swapaxes(1, 2)
 
 
-def _framed(axes: Any, image: Array, span: tuple[float, float], title: str) -> Any:
-    drawn = _paint(axes, image, span)
-    axes.set_axis_on()
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color("#cccccc")
-    axes.set_title(title, fontsize=10, parse_math=False)
-    return drawn
-
-
-def _bars(axes: Any, shares: Sequence[tuple[str, float]], title: str) -> None:
-    """The first one darker."""
-    names, long = zip(*shares, strict=True)
-    axes.barh(range(len(long)), long, color=["#4d4d4d", *["#bbbbbb"] * (len(long) - 1)])
-    axes.set_yticks(range(len(long)), [_short(name) for name in names], parse_math=False)
+def _bars(way: Way, posterior: Array, names: Sequence[str]) -> None:
+    """The largest first, and darker."""
+    order = np.argsort(-posterior, kind="stable")[:CLASSES]
+    shown = [_short(names[c]) for c in order]
+    axes = way.place(0, 1, inset=0.1 + 0.07 * max(map(len, shown)))
+    axes.barh(range(len(order)), posterior[order], color=["#4d4d4d", *["#bbbbbb"] * (len(order) - 1)])
+    axes.set_yticks(range(len(order)), shown, parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1)
+    axes.set(xlim=(0, 1), xticks=[0, 1])
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=10)
+    axes.set_title("q(class | image)", fontsize=10)
 
 
 def _verdict(inferred: int, label: int, names: Sequence[str]) -> tuple[str, str]:

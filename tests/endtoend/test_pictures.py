@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import bioplaus
+from bioplaus import rendering
+from bioplaus.backend.streams import Stream
 from bioplaus.cli import main
 from bioplaus.errors import DataError, RunError
 from bioplaus.report import pictures
@@ -115,6 +117,22 @@ def test_what_is_drawn_is_the_run_s_own(home):
     again, other = bioplaus.generate(home / "run"), bioplaus.generate(home / "run", seed=1)
     np.testing.assert_array_equal(found.samples, again.samples)
     assert np.abs(found.samples - other.samples).max() > 0
+
+
+def test_samples_starts_and_what_is_liked_belong_together(home):
+    """Samples have the chances given their class; the climb from the start alone ends at what is liked."""
+    found, session = bioplaus.generate(home / "run"), lifetime.reread(home / "run")
+    network, mean, scale = session.network, session.preprocess.mean, session.preprocess.scale
+    images = ((found.images - mean) * scale).reshape((40, -1))
+    for c in range(10):
+        given = rendering.sample(network, 4, Stream(0).at("sample", c), found.survey.given[c])[1]
+        np.testing.assert_allclose((found.samples[c] - mean) * scale, given, atol=1e-4)
+        start = found.starts[c].ravel()
+        cosines = images @ start / np.sqrt((images**2).sum(1) * (start**2).sum())
+        assert cosines.max() == pytest.approx(1.0, abs=1e-5)  # one of them
+        length, alone = np.sqrt((found.liked[c] ** 2).sum()), found.starts[c][None].astype(np.float32)
+        image, _ = rendering.liked(network, c, Stream(0), rounds=10, length=float(length), images=alone)
+        np.testing.assert_allclose(image, found.liked[c], atol=1e-4)
 
 
 def test_trace_follows_one_image(inside, home):
