@@ -101,7 +101,7 @@ class LayerPath:
         order = np.argsort(-sizes, kind="stable")
         before = np.cumsum(sizes[order]) - sizes[order]
         units = np.zeros(sizes.size, bool)
-        units[order] = (before < share * sizes.sum()) & (sizes[order] > 0.0)
+        units[order] = before < share * sizes.sum()
         return units.reshape(self.contribution.shape)
 
     def carried(self, share: float = 0.01) -> float:

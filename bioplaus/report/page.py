@@ -91,10 +91,10 @@ class Way:
         self.side = min(WAY, (WIDEST - 2 * MARGIN) / columns - BETWEEN)
         self.figure = new_figure(2 * MARGIN + columns * (self.side + BETWEEN) - BETWEEN, 2 * self.side + 2.05)
 
-    def place(self, row: int, column: int, inset: float = 0.0) -> Any:
-        """Axes of a tile, less so much at the left."""
-        left, bottom = MARGIN + column * (self.side + BETWEEN) + inset, 0.4 + (1 - row) * (self.side + 0.65)
-        return axes_at(self.figure, left, bottom, self.side - inset, self.side)
+    def place(self, row: int, column: int) -> Any:
+        """Axes of a tile."""
+        left, bottom = MARGIN + column * (self.side + BETWEEN), 0.4 + (1 - row) * (self.side + 0.65)
+        return axes_at(self.figure, left, bottom, self.side, self.side)
 
     def tile(self, row: int, column: int, image: Array, span: tuple[float, float], name: str) -> Any:
         """The axes of an image, (1 or 3, H, W)."""

@@ -1,7 +1,4 @@
-"""What a generative network would draw, on one page each: reconstructions, samples, templates, filters, the way of one.
-
-Values of at least 0 are grey, signed ones blue to red about 0. Figures know nothing of pyplot and its state.
-"""
+"""What a generative network would draw, on one page each: reconstructions, samples, filters, the way of an image."""
 
 from __future__ import annotations
 
@@ -115,7 +112,11 @@ def samples(x: Array, found: Array, names: Sequence[str], span: tuple[float, flo
     low, high = span
     brightest = float(x.max(initial=low, where=np.isfinite(x)))
     own = about_zero(x) if low < 0.0 else (low, brightest if brightest > low else high)
-    contrast = "" if low < 0.0 else f"; white is {(own[1] - low) / ((high - low) or 1.0):.0%} of a test image's white"
+    contrast = (
+        ""
+        if low < 0.0
+        else f"; white is {100.0 * (own[1] - low) / ((high - low) or 1.0):.0f} % of a test image's white"
+    )
     tiles = tiles.reshape((classes, k, *tiles.shape[1:])).swapaxes(0, 1)
     page = Page(tiles, own, [_short(name) for name in names])
     title(
@@ -203,7 +204,9 @@ def trace(
     shown = [layers[i] for i in np.linspace(0, len(layers) - 1, min(len(layers), LAYERS)).round().astype(int)]
     way = Way(2 + len(shown))
     many = f"; {len(shown)} of {len(layers)} layers" if len(shown) < len(layers) else ""
-    about = f"layers: above, how many units carry {CARRIED:.0%} of the contribution; below, the contribution{many}"
+    about = (
+        f"layers: above, how many units carry {100 * CARRIED:.0f} % of the contribution; below, the contribution{many}"
+    )
     verdict = f"Test image {index}, class {names[label]}, inferred as {names[inferred]}"
     title(way.figure, verdict, about, "black" if label == inferred else WRONG)
     span = float(image.min()), float(image.max())
@@ -262,14 +265,16 @@ def _map(x: Array) -> Array:
 
 
 def _bars(way: Way, posterior: Array, names: Sequence[str]) -> None:
-    """The largest first, and darker."""
+    """The largest first, and darker; names in long bars, and behind short ones."""
     order = np.argsort(-posterior, kind="stable")[:CLASSES]
-    shown = [_short(names[c]) for c in order]
-    axes = way.place(0, 1, inset=0.1 + 0.07 * max(map(len, shown)))
+    axes = way.place(0, 1)
     axes.barh(range(len(order)), posterior[order], color=["#4d4d4d", *["#bbbbbb"] * (len(order) - 1)])
-    axes.set_yticks(range(len(order)), shown, parse_math=False)
+    for row, c in enumerate(order):
+        inside, colour = ("right", "white") if posterior[c] > 0.5 else ("left", "black")
+        x = posterior[c] + (-0.03 if posterior[c] > 0.5 else 0.03)
+        axes.text(x, row, _short(names[c]), ha=inside, va="center", fontsize=8, color=colour, parse_math=False)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1), xticks=[0, 1])
+    axes.set(xlim=(0, 1), xticks=[0, 1], yticks=[])
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title("q(class | image)", fontsize=10)

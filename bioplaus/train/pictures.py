@@ -35,6 +35,8 @@ class Shown:
 class Generated(Shown):
     """What ``generate`` gives. ``drawn`` are the classes of the pictures, the first few; axes of images (..., C, H, W).
 
+    Samples, templates and what is liked mean nothing for a class that was never inferred, ``survey.found`` 0.
+
     Attributes
     ----------
     survey : of the whole test set, with everything in the network's units; its ``templates`` are of all classes

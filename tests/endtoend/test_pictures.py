@@ -135,6 +135,30 @@ def test_samples_starts_and_what_is_liked_belong_together(home):
         np.testing.assert_allclose(image, found.liked[c], atol=1e-4)
 
 
+def test_pictures_are_of_these_arrays(home, tmp_path, monkeypatch):
+    """What carries the contribution in the picture of a trace, and each class's template below what it likes."""
+    kept, save = {}, pictures.save
+    monkeypatch.setattr(pictures, "save", lambda figures, folder: kept.update(figures) or save(figures, folder))
+    for args in (["trace", "--index", "3"], ["generate"]):
+        assert main([*args, str(home / "run"), "--out", str(tmp_path)]) == 0
+    path = bioplaus.trace(home / "run", 3).layers[0]
+    (conv,) = (axes for axes in kept["trace-3"].axes if axes.get_title() == "conv1")
+    np.testing.assert_array_equal(conv.images[0].get_array(), path.carrying(0.9).sum(0))
+    assert 0 < path.carrying(0.9).sum() < path.active.sum()
+    found = bioplaus.generate(home / "run")
+    page = np.ma.filled(kept["liked"].axes[0].images[0].get_array(), np.nan)
+    c = int(found.survey.found.argmax())
+    template = found.survey.templates[c, 0]
+    fine = 40 // 8
+    left = c * (8 * fine + round(0.06 * 8 * fine / ((10 - 0.6) / 10 - 0.06)))
+    np.testing.assert_allclose(
+        page[-8 * fine :: fine, left : left + 8 * fine : fine],
+        template * np.sqrt((found.liked[c] ** 2).sum() / (template**2).sum()),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
 def test_trace_follows_one_image(inside, home):
     done = inside("trace", "run", "--index", 3)
     assert (done.code, done.err) == (0, "")

@@ -125,7 +125,7 @@ def test_samples_have_their_own_contrast_and_the_page_says_so():
     found = np.ones(2)
     figure = pictures.samples(x, found, ["a", "b"], (0.0, 255.0))
     array, span = drawn(figure)
-    assert span == (0.0, 51.0) and "white is 20% of a test image's white" in texts(figure)[1]
+    assert span == (0.0, 51.0) and "white is 20 % of a test image's white" in texts(figure)[1]
     assert (array[-40:, -40:] == 51.0).all() and (array[-40:, :40] == 0.0).all()  # a column per class
     assert drawn(pictures.samples(-x, found, ["a", "b"], (-1.0, 255.0)))[1] == (-51.0, 51.0)
     assert drawn(pictures.samples(np.zeros_like(x), found, ["a", "b"], (0.0, 255.0)))[1] == (0.0, 255.0)
@@ -221,7 +221,8 @@ def test_one_image_and_its_way_through_the_layers(tmp_path, layers, channels):
     assert figure.axes[5].get_xlabel() == f"{maps[0][2].sum()} of 144\nat most {maps[0][2].sum(0).max()} at a place"
     assert (f"{shown} of {layers} layers" in texts(figure)[1]) == (layers > shown)
     bars = figure.axes[2]
-    assert len(bars.patches) == pictures.CLASSES and bars.get_yticklabels()[0].get_text() == "class 11"
+    assert [patch.get_width() for patch in bars.patches] == [c / 66 for c in range(11, 1, -1)]
+    assert [text.get_text() for text in bars.texts] == [f"class {c}" for c in range(11, 1, -1)]
     wide, high = size(pictures.save({"trace-7": figure}, tmp_path)["trace-7"])
     assert 600 < high < wide < 2300
 
