@@ -315,15 +315,17 @@ class PerChannel(Normalization):
 
         if not (at.train or (at.collect and stats.collect)):
             return scaled(*(stats.stored(state, name, at).reshape(ready) for name in STATISTICS)), None
-        if stats.centre == "A" or stats.p == 2.0:
+        around_mean = stats.centre == "A" or stats.p == 2.0  # of squares those around another centre follow
+        if around_mean:
             mean, q, tilt = xp.channel_moments(n, stats.p)
         else:
-            mean = n.mean((0, *range(2, n.ndim)), keepdims=True)
+            mean, tilt = n.mean((0, *range(2, n.ndim)), keepdims=True), 0.0
         used_mean = taken("mean", mean)
         centre = {"A": mean, "B": used_mean, "C": 0.0}[stats.centre]
-        if stats.centre != "A":
-            tilt = 0.0
-            q = q + (mean - centre) ** 2 if stats.p == 2.0 else xp.channel_deviation(n, centre)
+        if not around_mean:
+            q = xp.channel_deviation(n, centre)
+        elif stats.centre != "A":
+            q = q + (mean - centre) ** 2
         D = moments.root(xp, q + stats.eps, stats.p)
         used_D = taken("sigma", D)
         visit = stats.seen(xp, state, {"mean": mean, "sigma": D}, at)

@@ -220,8 +220,8 @@ def _difference(small: Session, large: Network) -> float:
     apart, largest = np.zeros(2), np.full(2, np.finfo(float).tiny)
     for batch in every_sample(small.feeds["test"], small.phases[-1].samples_per_batch):
         for place, (one, other) in enumerate(zip(_given(large, batch), _given(small.network, batch), strict=True)):
-            apart[place] = max(apart[place], abs(one - other).max())
-            largest[place] = max(largest[place], abs(one).max())
+            apart[place] = np.maximum(apart[place], abs(one - other).max())  # not a number where one is none
+            largest[place] = np.maximum(largest[place], abs(one).max())
     return float((apart / largest).max())
 
 

@@ -411,6 +411,24 @@ def test_a_smaller_generative_network_renders_the_same(thinned, tmp_path):
     assert wanted.reconstruction.any()
 
 
+@pytest.mark.parametrize("factor", [1.001, np.nan])
+def test_a_smaller_network_that_renders_anything_else_is_not_written(thinned, tmp_path, monkeypatch, factor):
+    session = lifetime.reread(thinned.folder / "thinned")
+    with session.network.xp.scope():
+        session.network.nodes[2].weights.mask[4] = 0.0
+        session.network.nodes[2].silence()
+
+    def wrong(network, batch):
+        found = reconstruct(network, batch)
+        off = 1.0 if network is session.network else factor
+        return found._replace(reconstruction=found.reconstruction * off)
+
+    monkeypatch.setattr("bioplaus.train.compact.reconstruct", wrong)
+    with pytest.raises(RunError, match="differ by"):
+        compact(session, tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
 def test_a_layer_that_is_dead_keeps_one_unit(dying, tmp_path):
     with dying.network.xp.scope():
         fc2 = dying.network.nodes[-1]
