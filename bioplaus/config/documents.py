@@ -42,7 +42,11 @@ def with_parent(document: Document, *, allow_code: bool) -> list[Document]:
     except ConfigError as error:
         raise ConfigError(document.message(("from",), str(error))) from None
     if "from" in parent.data:
-        problem = f"{name!r} is itself a variant of {parent.data['from']!r}; only one level is allowed."
+        first = parent.data["from"]
+        problem = (
+            f"{name!r} is itself a variant of {first!r}; only one level is allowed. Begin from {first!r} and add what "
+            f"{name!r} changes, or run {name!r} with --set."
+        )
         raise ConfigError(document.message(("from",), problem))
     return [parent, document]
 

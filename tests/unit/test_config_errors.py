@@ -98,7 +98,8 @@ RULES = {
     "layers:\n  'x*': {norm: none}": "r.yaml:2: layers.x*: matches no layer. Known: conv1, conv2, fc1, fc2.",
     # names of files
     "from: nope": "r.yaml:1: from: no rule named 'nope'. Known: ",
-    "from: usf_bn": "r.yaml:1: from: 'usf_bn' is itself a variant of 'sgd'; only one level is allowed.",
+    "from: usf_bn": "r.yaml:1: from: 'usf_bn' is itself a variant of 'sgd'; only one level is allowed. Begin from 'sgd' and add "
+    "what 'usf_bn' changes, or run 'usf_bn' with --set.",
     # code
     "seed: 1\ndefaults: {plasticity: './my.py:Mine'}": "r.yaml:2: defaults.plasticity: './my.py:Mine' would run code from a file. If you "
     "trust it, add --allow-code.",
