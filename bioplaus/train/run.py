@@ -134,9 +134,8 @@ def evaluate(
         allow_code=allow_code,
     )
     begin(session)
+    _settle(session, anew=readout is not None)
     size = session.phases[-1].samples_per_batch
-    if session.progress.place or readout is not None:  # else the statistics for testing are the last epoch's
-        scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)
     return {name: scoring.evaluate(session.network, feed, size) for name, feed in session.answered().items()}
 
 
@@ -212,10 +211,16 @@ def _settled(run: str | Path, dataset: Any, data_dir: str | Path | None, allow_c
     """A session at a run's last checkpoint, with the statistics for testing that belong to it."""
     directory = None if data_dir is None else Path(data_dir)
     session = lifetime.reread(run, dataset=dataset, data_dir=directory, allow_code=allow_code, **flags)
-    if session.progress.place:  # else they are the last epoch's
-        size = session.phases[-1].samples_per_batch
-        scoring.collect(session.network, session.feeds["train"], size, session.progress.epoch)
+    _settle(session)
     return session
+
+
+def _settle(session: Session, anew: bool = False) -> None:
+    """Collect statistics for testing, unless those of the last epoch are there and hold."""
+    progress = session.progress
+    if anew or progress.place or not progress.epoch:
+        size = session.phases[-1].samples_per_batch
+        scoring.collect(session.network, session.feeds["train"], size, progress.epoch)
 
 
 def _complete(

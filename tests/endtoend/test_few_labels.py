@@ -144,6 +144,14 @@ def test_the_training_set_is_scored_with_all_its_labels(program):
         assert found["train"][measure] == pytest.approx(plain["train"][measure], rel=1e-5)
 
 
+def test_a_run_killed_within_its_first_epoch_can_be_looked_at(program):
+    done = program(*command(program.folder), batch=3, by=signal.SIGKILL)
+    assert done.code == KILLED and bioplaus.open_run(program.folder / "run").attributes["rule"] == "few"
+    for verb in ("evaluate", "prune"):
+        looked = program(verb, "run")
+        assert (looked.code, looked.err) == (0, ""), (verb, looked.err)
+
+
 def test_other_data_are_scored_whatever_labels_they_have(program):
     assert program(*command(program.folder, RULE, "--epochs", 1)) == (0, "", "")
     rng = np.random.default_rng(0)
