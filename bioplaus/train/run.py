@@ -216,9 +216,10 @@ def _settled(run: str | Path, dataset: Any, data_dir: str | Path | None, allow_c
 
 
 def _settle(session: Session, anew: bool = False) -> None:
-    """Collect statistics for testing, unless those of the last epoch are there and hold."""
+    """Collect statistics for testing, unless those of the last epoch, or of the run it started from, still hold."""
     progress = session.progress
-    if anew or progress.place or not progress.epoch:
+    has_some = progress.epoch or session.config.initial is not None
+    if anew or progress.place or not has_some:
         size = session.phases[-1].samples_per_batch
         scoring.collect(session.network, session.feeds["train"], size, progress.epoch)
 
