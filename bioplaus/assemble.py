@@ -113,7 +113,7 @@ class _Builder:
     def __init__(self, config: configs.Config, classes: int, xp: Backend) -> None:
         self.config, self.classes, self.xp = config, classes, xp
         self.stream = Stream(config.seed)
-        self.weighted = configs.weighted(config.network.listed)
+        self.weighted, self.states = configs.weighted(config.network.listed), configs.states(config.network.listed)
         self.choices = configs.choices(config, self.weighted)
         self.loss = self.terms()
         self.has_norm: set[str] = set()  # layers that a norm follows
@@ -212,7 +212,7 @@ class _Builder:
     def check_norms(self) -> None:
         """A norm asked for by name stands nowhere if the network has no place for it."""
         for address, override in self.config.layers:
-            names = matching(address, self.weighted)
+            names = matching(address, self.weighted, self.states)
             asked = [name for name in names if "norm" in override and self.choices[name]["norm"]["recipe"] != "none"]
             if asked and not {configs.original(name) for name in self.has_norm}.intersection(asked):
                 where = configs.where(self.config, f"layers.{address}.norm")
@@ -367,29 +367,28 @@ class _Site:
             raise ConfigError(f"{where}: neurons of a cell share their products. Prune its synapses, or set none here.")
         return Survivors.of(self.name, map, pruning)
 
-    def norm(self, shape: Shape, groups: int = 1, name: str = "") -> Unit | None:
+    def norm(self, shape: Shape, groups: int = 1) -> Unit | None:
         builder = self.builder
-        layer = self.open.name if self.open else self.copied(self.following)
+        layer = self.name if self.bare else self.open.name if self.open else self.copied(self.following)
         if not layer:
             raise ConfigError(
                 f"{self.item.where}: no weight layer stands before this norm or after it. Put it where one does."
             )
-        name = name or layer
-        _once(builder.has_norm, name, self.item.where, "norm")
+        _once(builder.has_norm, layer, self.item.where, "norm")
         norm = builder.part("norm", layer)
         if norm is None:
             return None
-        unit: Any = NormSite(name, self.xp, norm, norm.init(self.xp, shape, builder.visits, groups))
+        unit: Any = NormSite(layer, self.xp, norm, norm.init(self.xp, shape, builder.visits, groups))
         chain, frozen = builder.part("update", layer), builder.part("plasticity", layer) is None
         unit.numbers = Numbers.of(
             layer,
             self.xp,
             unit.stats,
-            lambda key, value: builder.parameter(f"{name}.op.{key}", value, "gain", chain),
+            lambda key, value: builder.parameter(f"{layer}.op.{key}", value, "gain", chain),
             frozen,
         )
         if getattr(norm, "affine", False):
-            gain = self.scale(shape, layer, name)
+            gain = self.scale(shape, layer)
             unit = ScaledNorm(unit, gain) if hasattr(norm, "forward_scaled") else Chain([unit, gain])
         return self.over_time(unit)
 
@@ -405,15 +404,14 @@ class _Site:
             )
         return self.over_time(self.scale(shape, layer.name))
 
-    def scale(self, shape: Shape, layer: str, name: str = "") -> GainBias:
-        """A gain and a bias with a layer's choices, named after it unless they have a name of their own."""
+    def scale(self, shape: Shape, layer: str) -> GainBias:
+        """A gain and a bias with a layer's choices, named after it."""
         builder, xp = self.builder, self.xp
-        name = name or layer
-        _once(builder.has_gain, name, self.item.where, "gain and bias")
+        _once(builder.has_gain, layer, self.item.where, "gain and bias")
         chain = builder.part("update", layer)
         ready = (1, shape[0], *([1] * (len(shape) - 1)))
-        gain = builder.parameter(f"{name}.gain", xp.zeros(ready) + 1.0, "gain", chain)
-        bias = builder.parameter(f"{name}.bias", xp.zeros(ready), "bias", chain)
+        gain = builder.parameter(f"{layer}.gain", xp.zeros(ready) + 1.0, "gain", chain)
+        bias = builder.parameter(f"{layer}.bias", xp.zeros(ready), "bias", chain)
         return GainBias(layer, xp, gain, bias, frozen=builder.part("plasticity", layer) is None)
 
     def chain(

@@ -355,10 +355,10 @@ class Site(Protocol):
     def gain_bias(self, shape: tuple[int, ...]) -> Unit:
         """A learned gain and bias per channel or unit for samples of ``shape``."""
 
-    def norm(self, shape: tuple[int, ...], groups: int = 1, name: str = "") -> Unit | None:
+    def norm(self, shape: tuple[int, ...], groups: int = 1) -> Unit | None:
         """This layer's norm site, or None where the rule has none here.
 
-        ``groups`` of equal size along the channel axis never mix; ``name`` tells a second norm of one layer apart.
+        ``groups`` of equal size along the channel axis never mix.
         """
 
     def chain(
@@ -378,7 +378,8 @@ class Layer(Protocol):
     """What ``networks/*.yaml`` names: parameters, and how they become a unit for samples of a shape.
 
     Claims, as class attributes, absent meaning no: ``has_weights`` · ``products`` (names of several weight arrays, each
-    with choices of its own) · ``over_time`` (takes sequences only, (T, N, ...)) · ``in_layer`` (belongs to the weight
+    with choices of its own) · ``states`` (names of what a norm may stand on beside them, with a choice of its own) ·
+    ``over_time`` (takes sequences only, (T, N, ...)) · ``in_layer`` (belongs to the weight
     layer before it).
     """
 

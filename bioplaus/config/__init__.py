@@ -3,7 +3,7 @@
 from bioplaus.config.choices import choices, original, where
 from bioplaus.config.dump import dump
 from bioplaus.config.files import find, shipped
-from bioplaus.config.layers import LayerItem, size, sized, walk, weighted
+from bioplaus.config.layers import LayerItem, size, sized, states, walk, weighted
 from bioplaus.config.load import check_file, load
 from bioplaus.config.schema import Config, Every, Network, Phase, Training, json_schema
 
@@ -24,6 +24,7 @@ __all__ = [
     "shipped",
     "size",
     "sized",
+    "states",
     "walk",
     "weighted",
     "where",

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bioplaus.config.layers import weighted
+from bioplaus.config.layers import states, weighted
 from bioplaus.config.parts import KINDS, Wrong, merged
 from bioplaus.config.schema import Config
 from bioplaus.errors import ConfigError, nearest
 
 
 def choices(config: Config, layer_names: Sequence[str], *, phase: int | None = None) -> dict[str, dict[str, Any]]:
-    """The five choices of every weight layer.
+    """The five choices of every weight layer, and of every state that a norm may stand on.
 
     Parameters
     ----------
@@ -29,14 +29,21 @@ def choices(config: Config, layer_names: Sequence[str], *, phase: int | None = N
     ConfigError     an address that matches no layer, or a change of something that cannot be changed
     """
     defaults = {kind: getattr(config.defaults, kind) for kind in KINDS}
-    result = {name: dict(defaults) for name in layer_names}
+    also = states(config.network.listed)
+    result = {name: dict(defaults) for name in (*layer_names, *also)}
     problems: list[str] = []
     for address, override in config.layers:
-        names = matching(address, layer_names)
+        names = matching(address, layer_names, also)
         if not names:
-            known = nearest(address, set(map(original, layer_names)))
+            known = nearest(address, {*map(original, layer_names), *also})
             text = f"matches no layer{known} Globs, $first, $last and $hidden also match."
             problems.append(f"{where(config, f'layers.{address}')}: {text}")
+        elif set(names) <= set(also):
+            problems += [
+                f"{where(config, f'layers.{address}.{kind}')}: {address!r} is a state, which has a norm and no weights. "
+                "Give it a norm, an update or a plasticity of its gain and bias, or leave this out."
+                for kind in override.keys() & {"channel", "pruning"}
+            ]
         for name in names:
             for kind, over in override.items():
                 _write(result[name], kind, over, where(config, f"layers.{address}.{kind}"))
@@ -48,11 +55,16 @@ def choices(config: Config, layer_names: Sequence[str], *, phase: int | None = N
     return result
 
 
-def matching(address: str, layer_names: Sequence[str]) -> list[str]:
-    """The layers an address means: a name, a glob, a dotted path, ``$first``, ``$last`` or ``$hidden``."""
+def matching(address: str, layer_names: Sequence[str], states: Sequence[str] = ()) -> list[str]:
+    """The layers an address means: a name, a glob, a dotted path, ``$first``, ``$last`` or ``$hidden``.
+
+    States are no layers, so neither the first nor the last one; all of them are hidden.
+    """
     names = list(layer_names)
-    ends = {"$first": names[:1], "$last": names[-1:], "$hidden": names[:-1]}
-    return ends[address] if address in ends else [name for name in names if fnmatchcase(original(name), address)]
+    ends = {"$first": names[:1], "$last": names[-1:], "$hidden": [*names[:-1], *states]}
+    if address in ends:
+        return ends[address]
+    return [name for name in (*names, *states) if fnmatchcase(original(name), address)]
 
 
 def original(name: str) -> str:
@@ -77,9 +89,9 @@ def _where_chosen(config: Config, path: str) -> str:
     name = path.removeprefix("layers.")
     if kinds:
         name = name.rpartition(f".{kinds[0]}")[0]
-    weights = weighted(config.network.listed)
+    weights, also = weighted(config.network.listed), states(config.network.listed)
     for address, override in reversed(config.layers):
-        if (not kinds or kinds[0] in override) and (address == name or name in matching(address, weights)):
+        if (not kinds or kinds[0] in override) and (address == name or name in matching(address, weights, also)):
             place = config.origins.at(("layers", address, *kinds[:1]))
             return f"{place}: {path}" if place else path
     place = config.origins.at(("defaults", *kinds[:1]))

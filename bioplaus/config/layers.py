@@ -83,6 +83,14 @@ def weighted(items: Sequence[LayerItem]) -> list[str]:
     return [name for item in walk(items) for name in _kind(item.kind).addresses(item.name or "")]
 
 
+def states(items: Sequence[LayerItem]) -> list[str]:
+    """What a rule can address beside weights: states of cells that a norm may stand on.
+
+    A kind that says ``states = ("c",)`` has one for each of them: ``lstm1.c``.
+    """
+    return [f"{item.name}.{state}" for item in walk(items) for state in _kind(item.kind).states]
+
+
 def write_layers(items: Sequence[LayerItem]) -> list[Any]:
     """The list that a reader reads back to the same items."""
     return [_written_item(item) for item in items]
@@ -99,6 +107,7 @@ class _Kind:
         self.parameters = parameters(part)
         self.takes_any = takes_any(part)
         self.products: tuple[str, ...] = getattr(part, "products", ())
+        self.states: tuple[str, ...] = getattr(part, "states", ())
         self.has_weights: bool = getattr(part, "has_weights", False)
         self.is_block = any(p.type == Layers for p in self.parameters.values())
         self.first = next(iter(self.parameters), None)  # the parameter that stands behind the kind

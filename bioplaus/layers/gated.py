@@ -459,13 +459,16 @@ class _Cell:
         norm = None if self.sums else site.norm((width,), groups=gates)
         return node, None if norm is None else OverTime(xp, norm)
 
-    def product(self, part: str, gates: int, after: int = 0, also: str = "") -> tuple[Product, Any]:
-        """A recurrent product with so many gates, behind others; and a norm by its choice of the state ``also``."""
+    def product(self, part: str, gates: int, after: int = 0) -> Product:
+        """A recurrent product with so many gates, behind others."""
         site, width = self.site.inside(part), gates * self.size
         columns = slice(after * self.size, after * self.size + width)
         node = site.node(DenseMap(site.xp, (self.size,), (width,)), init=self.init, bias=False)
-        product = Product(node, columns, _stepwise(site.norm((width,), groups=gates)), self.sums)
-        return product, _stepwise(site.norm((self.size,), name=f"{self.site.name}.{also}")) if also else None
+        return Product(node, columns, _stepwise(site.norm((width,), groups=gates)), self.sums)
+
+    def state(self, name: str) -> Stepwise | None:
+        """The norm of a state."""
+        return _stepwise(self.site.inside(name).norm((self.size,)))
 
     def unit(self, x: tuple[Any, OverTime | None], formula: Formula) -> tuple[Unit, tuple[int, ...]]:
         """All of it, running over time."""
@@ -509,7 +512,7 @@ class Rnn:
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes a vector at each step."""
         cell = _cell(site, shape, "rnn", self)
-        x, (h, _) = cell.input(shape[0], 1, "h"), cell.product("h", 1)
+        x, h = cell.input(shape[0], 1, "h"), cell.product("h", 1)
         return cell.unit(x, RnnStep(h, Nonlinearity(site.xp, self.activation)))
 
 
@@ -533,7 +536,7 @@ class Gru:
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes a vector at each step."""
         cell = _cell(site, shape, "gru", self)
-        x, (h, _), (n, _) = cell.input(shape[0], 3, "h", "n"), cell.product("h", 2), cell.product("n", 1, after=2)
+        x, h, n = cell.input(shape[0], 3, "h", "n"), cell.product("h", 2), cell.product("n", 1, after=2)
         return cell.unit(x, GruStep(site.xp, h, n, Nonlinearity(site.xp, self.activation)))
 
 
@@ -541,8 +544,8 @@ class Gru:
 class Lstm:
     """Long short-term memory: c' = f * c + i * g, h' = o * tanh(Norm(c')), with i, f, o = sigma(.) and g = tanh(.).
 
-    What goes in is Norm(x Wx) + Norm(h Wh), or Norm(x Wx + h Wh + b); ``forget_bias`` is added to f's. The norm of c is
-    that of ``.h``; what is carried on is c as it is.
+    What goes in is Norm(x Wx) + Norm(h Wh), or Norm(x Wx + h Wh + b); ``forget_bias`` is added to f's. The norm of c
+    is the choice of ``.c`` (``layers: {lstm1.c: {norm: none}}``); what is carried on is c as it is.
 
     Source: Hochreiter & Schmidhuber (1997), with forget gates; norms as NINAI report (2017), table 11.
     """
@@ -550,6 +553,7 @@ class Lstm:
     has_weights: ClassVar[bool] = True
     over_time: ClassVar[bool] = True
     products: ClassVar[tuple[str, ...]] = ("x", "h")
+    states: ClassVar[tuple[str, ...]] = ("c",)
     units: Size
     placement: Placement = "product"
     forget_bias: float = 0.0
@@ -558,5 +562,5 @@ class Lstm:
     def place(self, site: Site, shape: tuple[int, ...]) -> tuple[Unit, tuple[int, ...]]:
         """Takes a vector at each step."""
         cell = _cell(site, shape, "lstm", self)
-        x, (h, norm) = cell.input(shape[0], 4, "h"), cell.product("h", 4, also="c")
+        x, h, norm = cell.input(shape[0], 4, "h"), cell.product("h", 4), cell.state("c")
         return cell.unit(x, LstmStep(site.xp, h, norm, self.forget_bias))

@@ -45,10 +45,10 @@ class Bench:
         gain, bias = self._parameter("gain", ready, "gain"), self._parameter("bias", ready, "bias")
         return GainBias(self.name, self.xp, gain, bias, frozen=False)
 
-    def norm(self, shape: tuple[int, ...], groups: int = 1, name: str = "") -> NormSite:
+    def norm(self, shape: tuple[int, ...], groups: int = 1) -> NormSite:
         """Batch normalization."""
         norm = get("norm", "batch")()
-        return NormSite(name or self.name, self.xp, norm, norm.init(self.xp, shape, max(1, self.steps), groups))
+        return NormSite(self.name, self.xp, norm, norm.init(self.xp, shape, max(1, self.steps), groups))
 
     def chain(
         self, items: Sequence[Any], shape: tuple[int, ...], visits: int = 1, copy: str = "", steps: int = 0

@@ -189,20 +189,30 @@ def layers(session: Session) -> Iterator[str | Table]:
     norms = {site.name for site in session.network.norms}
     gains = {unit.name for unit in session.network.units if isinstance(unit, GainBias)}
     chosen = session.choices()
+    shapes = {node.name: "×".join(map(str, node.map.shape)) for node in session.network.nodes}
+    names = _with_states(list(shapes), [name for name in chosen if name not in shapes])
     said: dict[str, list[str]] = {choice: [] for choice in CHOICES}
-    for node in session.network.nodes:
-        spec = chosen[node.name]
-        norm = _said(spec["norm"]) if node.name in norms else "none"
-        gained = " + gain, bias" if node.name in gains and "affine" not in norm else ""
+    for name in names:
+        spec = chosen[name]
+        norm = _said(spec["norm"]) if name in norms else "none"
+        gained = " + gain, bias" if name in gains and "affine" not in norm else ""
         for choice in CHOICES:
-            said[choice].append(norm + gained if choice == "norm" else _said(spec[choice]))
-    columns = [choice for choice in CHOICES if choice in ALWAYS or len(set(said[choice])) > 1]
-    rows = [
-        [node.name, "×".join(map(str, node.map.shape)), *(said[choice][i] for choice in columns)]
-        for i, node in enumerate(session.network.nodes)
-    ]
+            weightless = choice in ("channel", "pruning") and name not in shapes
+            said[choice].append(norm + gained if choice == "norm" else "" if weightless else _said(spec[choice]))
+    columns = [choice for choice in CHOICES if choice in ALWAYS or len({*said[choice]} - {""}) > 1]
+    rows = [[name, shapes.get(name, "state"), *(said[choice][i] for choice in columns)] for i, name in enumerate(names)]
     yield Table(["layer", "weights", *columns], _gathered(rows))
     yield from _listed("every layer:", [f"{choice} {said[choice][0]}" for choice in CHOICES if choice not in columns])
+
+
+def _with_states(layers: list[str], states: Sequence[str]) -> list[str]:
+    """All names, each state behind the last product of its cell."""
+    names = [*layers]
+    for state in states:
+        cell = state.rpartition(".")[0]
+        last = max(place for place, name in enumerate(names) if name.rpartition(".")[0] == cell)
+        names.insert(last + 1, state)
+    return names
 
 
 def _gathered(rows: list[list[str]]) -> list[list[str]]:

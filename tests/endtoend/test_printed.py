@@ -204,6 +204,16 @@ def test_where_the_folder_goes(program):
     assert isinstance(made, Path) and not list(program.folder.glob(".*"))
 
 
+def test_a_state_is_said_behind_its_cell(program):
+    """It has a norm and learns; what it does not have is left open."""
+    sets = ["layers.lstm1.c.norm=layer", "layers.lstm2.c.norm=none", "layers.lstm2.c.update.rate=0.5"]
+    args = ["run", "ptb_base", "--network", "ptb_lstm", "--dataset", "ptb", "--epochs", 1]
+    done = program(*args, *(word for each in sets for word in ("--set", each)), batch=1, by=signal.SIGINT)
+    table = [line.split() for line in done.out.splitlines()[2:11]]
+    assert [row[0] for row in table[1:8]] == ["embed", "lstm1.x", "lstm1.h", "lstm1.c", "lstm2.x", "lstm2.h", "lstm2.c"]
+    assert table[4][:3] == ["lstm1.c", "state", "layer"] and table[7][:3] == ["lstm2.c", "state", "none"]
+
+
 def test_an_update_written_as_links_is_said(program):
     """The layers' table says a list of links too."""
     done = program(*RUN, "--set", "defaults.update=[sign, {decay: 0.05}, {momentum: 0.9}, {rate: 2.0e-4}]")

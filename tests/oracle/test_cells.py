@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bioplaus import assemble, config
 from bioplaus.norms.composed import FusedBatch
 from bioplaus.parts import LOOK
 
@@ -50,10 +51,10 @@ def data(engine, made, rng, steps=T, starts=True):
 class Restated:
     """The cell of the network step by step, from its equations; W by name, gains where there are any."""
 
-    def __init__(self, made, engine, cell, placement, norm, V=None):
+    def __init__(self, made, engine, cell, placement, norm, V=None, norm_of=None):
         self.W = {name: torch.tensor(value, requires_grad=True) for name, value in engine.W(made).items()}
         self.kind, self.norm = cell.partition("-")[0], norm.partition("-")[0]
-        self.sums, self.V = placement == "sum", V or {}
+        self.sums, self.V, self.norm_of = placement == "sum", V or {}, norm_of or {}
         self.phi = torch.relu if CELLS[cell].get("activation") == "relu" else torch.tanh
         self.forget_bias = CELLS[cell].get("forget_bias", 0.0)
 
@@ -64,12 +65,12 @@ class Restated:
 
     def normed(self, n, name, gates):
         """Every gate by itself."""
-        out = []
+        out, norm = [], self.norm_of.get(name, self.norm)
         for gate in n.split(n.shape[1] // gates, 1):
-            if self.norm == "none":
+            if norm == "none":
                 out.append(gate)
                 continue
-            axis = 0 if self.norm == "batch" else 1
+            axis = 0 if norm == "batch" else 1
             mean = gate.mean(axis, keepdim=True)
             out.append((gate - mean) / torch.sqrt(((gate - mean) ** 2).mean(axis, keepdim=True) + 1e-5))
         z = torch.cat(out, 1)
@@ -156,6 +157,48 @@ def test_a_forget_gate_has_no_bias_unless_it_is_given_one(engine, on):
     made.nodes[0].W[0, 3] = 1.0
     made.accumulate(engine.batch(made, np.ones((2, 1, 1)), np.zeros((2, 1), int)))
     assert float(made.state["cell.carried.c"].reshape(-1)[0]) == pytest.approx(0.75 * np.tanh(1.0), rel=1e-12)
+
+
+@on_each
+@by_placement
+@pytest.mark.parametrize(("norm", "of_c"), [("batch", "none"), ("none", "layer"), ("layer", "batch")])
+def test_the_norm_of_c_is_a_choice_of_its_own(engine, norm, of_c, placement, on, rng):
+    """Gradients are autograd's; the log shows the statistics of c under the name of c."""
+    made = net(engine, "lstm", placement, norm, on, layers={"cell.c": {"norm": NORMS[of_c]}})
+    batch, x, y = data(engine, made, rng)
+    restated = Restated(made, engine, "lstm", placement, norm, norm_of={"cell.c": of_c})
+    loss = score(restated(x)[0], y)
+    loss.backward()
+    assert float(made.accumulate(batch)[0]) == pytest.approx(float(loss.detach()), rel=1e-10)
+    same_gradients(engine, made, restated)
+    assert ("cell.c" in [site.name for site in made.norms]) == (of_c != "none")
+
+
+def test_what_is_learned_at_c_is_learned_as_its_choices_say(engine, rng):
+    """Its gain has the update of cell.c, and stays as it is where cell.c does not learn."""
+    norm = {"recipe": "layer", "affine": True}
+    chosen = {"cell.c": {"norm": norm, "update": {"recipe": "sgd", "rate": 0.25, "momentum": 0.0}}}
+    made = net(engine, "lstm", defaults={"norm": "none", "update": {"recipe": "sgd", "rate": 0.0}}, layers=chosen)
+    batch, *_ = data(engine, made, rng)
+    made.accumulate(batch)
+    (learner,) = [unit for unit in made.learners if unit.name == "cell.c"]
+    before, dW = learner.gain.W + 0.0, learner.gain.dW + 0.0
+    made.update()
+    np.testing.assert_allclose(learner.gain.W, before - 0.25 * dW, rtol=1e-12)
+    frozen = net(engine, "lstm", defaults={"norm": norm}, layers={"cell.c": {"plasticity": "none"}})
+    assert [unit.name for unit in frozen.learners if not any(unit.parameters())] == ["cell.c"]
+
+
+def test_a_phase_changes_the_update_of_c_too():
+    phases = [{"epochs": 1}, {"update": {"rate": 0.5}}]
+    update = {"recipe": "sgd", "rate": 0.25, "momentum": 0.0}
+    rule = {"rule": "r", "defaults": {"norm": NORMS["layer"], "update": update}}
+    settings = config.load({**rule, "training": {"epochs": 2, "phases": phases}}, network="ptb_lstm")
+    made = assemble.assembled(settings, classes=5, xp=assemble.array_library("numpy", dtype="float64"))
+    (learner,) = [unit for unit in made.learners if unit.name == "lstm1.c"]
+    assert learner.gain.links[-1].rate == 0.25
+    assemble.relink(made, settings, 1)
+    assert learner.gain.links[-1].rate == 0.5
 
 
 # -- feedback, local rules, frozen parts ----------------------------------------------------

@@ -137,6 +137,16 @@ def test_addresses(address, expected):
     assert matching(address, ["conv1", "s1.conv1", "s1.conv2", "fc"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("lstm1.c", ["lstm1.c"]), ("lstm1.*", ["lstm1.x", "lstm1.h", "lstm1.c"]), ("$last", ["out"]), ("*.c", ["lstm1.c"])]
+    + [("$first", ["lstm1.x"]), ("$hidden", ["lstm1.x", "lstm1.h", "lstm1.c"])],
+)
+def test_addresses_of_states(address, expected):
+    """A state is addressed as a product is, and is neither the first layer nor the last."""
+    assert matching(address, ["lstm1.x", "lstm1.h", "out"], ["lstm1.c"]) == expected
+
+
 def test_settings_reach_every_part_of_a_rule():
     given = [
         "defaults.norm={recipe: layer}",
