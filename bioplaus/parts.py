@@ -32,6 +32,7 @@ class At(NamedTuple):
     batch: int = 0  # how many batches have been learned from: whoever draws per batch draws at this number
     starts: bool = True  # the samples begin here; False: they go on from the batch before, and so do carried states
     watch: bool = True  # may pruning watch? not the labelled samples of a batch that has others too
+    together: int = 1  # so many time steps of every sample are samples of this one visit
     render: bool = False  # a generative pass goes down too, and what forward hands back is kept for it, in testing too
 
 

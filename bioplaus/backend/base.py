@@ -241,16 +241,16 @@ class Backend(ABC):
         """dx = (dz - mean(dz) - z mean(dz z)) / sigma, through both statistics."""
 
     def standardize_rows(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
-        """Each row of x (rows, features): z = (x - mean) / sqrt(var + eps), and two arrays for the way back."""
+        """Each row of x (rows, features): z = (x - mean) / sigma, mean and 1 / sigma; sigma = sqrt(var + eps)."""
         mean = x.mean(-1, keepdims=True)
         z = x - mean
-        sigma = self.sqrt((z * z).mean(-1, keepdims=True) + eps)
-        return z / sigma, mean, sigma
+        inverse = 1.0 / self.sqrt((z * z).mean(-1, keepdims=True) + eps)
+        return z * inverse, mean, inverse
 
-    def standardize_rows_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
+    def standardize_rows_back(self, dz: Array, x: Array, mean: Array, inverse: Array) -> Array:
         """dx = (dz - mean(dz) - z mean(dz z)) / sigma, row by row; the last two as ``standardize_rows`` gave them."""
-        z = (x - mean) / sigma
-        return (dz - dz.mean(-1, keepdims=True) - z * (dz * z).mean(-1, keepdims=True)) / sigma
+        z = (x - mean) * inverse
+        return (dz - dz.mean(-1, keepdims=True) - z * (dz * z).mean(-1, keepdims=True)) * inverse
 
     def standardize_scaled(self, x: Array, eps: float, gain: Array, bias: Array) -> tuple[Array, Array, Array]:
         """(gain z + bias, mean, sigma): ``standardize`` with a gain and a bias ready to broadcast."""

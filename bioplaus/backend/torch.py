@@ -387,13 +387,12 @@ class Torch(Backend):
         return dx, dgain, dbias
 
     def standardize_rows(self, x: Array, eps: float) -> tuple[Array, Array, Array]:
-        """z, mean, 1 / sigma: what its own way back wants."""
-        y, mean, inverse = torch.native_layer_norm(x, [x.shape[1]], None, None, eps)
-        return y, mean, inverse
+        """By its own kernel."""
+        return torch.native_layer_norm(x, [x.shape[1]], None, None, eps)
 
-    def standardize_rows_back(self, dz: Array, x: Array, mean: Array, sigma: Array) -> Array:
-        """Through both statistics; ``sigma`` is its inverse here."""
-        return aten.native_layer_norm_backward(dz, x, [x.shape[1]], mean, sigma, None, None, (True, False, False))[0]
+    def standardize_rows_back(self, dz: Array, x: Array, mean: Array, inverse: Array) -> Array:
+        """By its own kernel."""
+        return aten.native_layer_norm_backward(dz, x, [x.shape[1]], mean, inverse, None, None, (True, False, False))[0]
 
     def _standardize(self, x: Array, eps: float, gain: Array | None, bias: Array | None) -> tuple[Array, Array, Array]:
         y, mean, inverse = torch.native_batch_norm(x, gain, bias, None, None, True, 0.0, eps)

@@ -40,7 +40,7 @@ def choices(config: Config, layer_names: Sequence[str], *, phase: int | None = N
             problems.append(f"{where(config, f'layers.{address}')}: {text}")
         elif set(names) <= set(also):
             problems += [
-                f"{where(config, f'layers.{address}.{kind}')}: {address!r} is a state, which has a norm and no weights. "
+                f"{where(config, f'layers.{address}.{kind}')}: {address!r} is a state, which has a norm, no weights. "
                 "Give it a norm, an update or a plasticity of its gain and bias, or leave this out."
                 for kind in override.keys() & {"channel", "pruning"}
             ]

@@ -37,6 +37,7 @@ class Remembered(dict[str, Array]):
     mean_map, power_map : M_A and M_B, fitted to the samples
     learned, errors : the numbers the operation learns, and the errors at them of the latest way back
     known : visits at which there is something to test with
+    latest : by visit, what the norm of each sample saw last
     weights, held : what a streaming memory has worked out, of the latest visit and since the latest update
     """
 
@@ -45,12 +46,13 @@ class Remembered(dict[str, Array]):
     learned: dict[str, Array]
     errors: dict[str, Array]
     known: set[int]
+    latest: dict[int, Any]
     weights: dict[str, Array]
     held: dict[tuple[str, str, int], tuple[Array, Any, Any]]
 
     def __init__(self, arrays: State | None = None) -> None:
         super().__init__(arrays or {})
-        self.learned, self.errors, self.known, self.weights, self.held = {}, {}, set(), {}, {}
+        self.learned, self.errors, self.known, self.latest, self.weights, self.held = {}, {}, set(), {}, {}, {}
 
 
 class Seen(NamedTuple):
@@ -180,6 +182,7 @@ class Normalization:
     def loaded(self, state: Remembered) -> None:
         """A checkpoint has overwritten the arrays: nothing worked out of the old ones holds."""
         state.known.clear()
+        state.latest.clear()
         state.held.clear()
 
     def updated(self, xp: Backend, state: Remembered) -> None:
@@ -259,15 +262,18 @@ class FusedLayer(Normalization):
         if n.ndim != 2:
             return super().forward(xp, n, state, at)
         rows = n.reshape((-1, n.shape[1] // state.mean_map.groups))  # every gate of a sample by itself
-        z, mean, sigma = xp.standardize_rows(rows, self.stats.eps)
-        return z.reshape(n.shape), (rows, mean, sigma)
+        z, mean, inverse = xp.standardize_rows(rows, self.stats.eps)
+        if at.track:
+            now = {"mean": mean.reshape((len(n), -1)), "sigma": 1.0 / inverse.reshape((len(n), -1))}
+            self.stats.seen(xp, state, now, at)
+        return z.reshape(n.shape), (rows, mean, inverse)
 
     def back(self, xp: Backend, dz: Array, state: Remembered, cache: Any) -> Array:
         """Through both statistics."""
         if isinstance(cache, Seen):
             return super().back(xp, dz, state, cache)
-        rows, mean, sigma = cache
-        return xp.standardize_rows_back(dz.reshape(rows.shape), rows, mean, sigma).reshape(dz.shape)
+        rows, mean, inverse = cache
+        return xp.standardize_rows_back(dz.reshape(rows.shape), rows, mean, inverse).reshape(dz.shape)
 
     def forward_scaled(
         self, xp: Backend, n: Array, state: Remembered, at: At, gain: Array, bias: Array

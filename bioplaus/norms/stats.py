@@ -102,7 +102,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Sample(Moments):
-    """Each sample's own moments, in training and in testing; nothing is remembered.
+    """Each sample's own moments, in training and in testing; nothing is remembered, but what the log shows.
 
     Source: Liao, Kawaguchi & Poggio (2016), sample normalization; layer normalization: Ba, Kiros & Hinton (2016).
     """
@@ -119,8 +119,10 @@ class Sample(Moments):
         """The statistic to normalize with: the one now."""
         return now
 
-    def seen(self, xp: Backend, state: State, now: Mapping[str, Array], at: At) -> None:
-        """Nothing to remember."""
+    def seen(self, xp: Backend, state: Any, now: Mapping[str, Array], at: At) -> None:
+        """The latest batch is kept for the log, as it is: averages are taken only when somebody looks."""
+        if at.track:
+            state.latest[at.visit] = xp, now, at.together
 
     def error(self, xp: Backend, state: State, name: str, now: Array, visit: None) -> Array:
         """The error at the statistic now: as it is."""
@@ -135,9 +137,18 @@ class Sample(Moments):
     def updated(self, xp: Backend, state: State) -> None:
         """Nothing moves with the weights."""
 
-    def looks(self, state: State) -> dict[str, Array]:
-        """Nothing to show: a batch has as many statistics as samples."""
-        return {}
+    def looks(self, state: Any) -> dict[str, Array]:
+        """Mean and sigma of the latest batch, averaged over its samples."""
+        visits = [state.latest[visit] for visit in sorted(state.latest)]
+        found = {
+            name: [
+                mean
+                for _, now, steps in visits
+                for mean in now[name].reshape((steps, -1, *now[name].shape[1:])).mean(1)
+            ]
+            for name in STATISTICS
+        }
+        return {name: visits[0][0].stack(means) for name, means in found.items() if visits}
 
     def stored(self, state: State, name: str, at: At) -> Array:
         """Never asked for."""

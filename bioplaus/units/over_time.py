@@ -116,7 +116,7 @@ class OverTime:
     def each(self, x: Array, at: At) -> tuple[Array, Any]:
         """The same, as something to go through step by step."""
         if self.by_sample:
-            y, cache = self.unit.forward(x.reshape((-1, *x.shape[2:])), at)
+            y, cache = self.unit.forward(x.reshape((-1, *x.shape[2:])), at._replace(together=len(x)))
             return y.reshape(x.shape), cache
         y, tape = [], []
         for t, now in enumerate(x):

@@ -139,8 +139,14 @@ def test_addresses(address, expected):
 
 @pytest.mark.parametrize(
     ("address", "expected"),
-    [("lstm1.c", ["lstm1.c"]), ("lstm1.*", ["lstm1.x", "lstm1.h", "lstm1.c"]), ("$last", ["out"]), ("*.c", ["lstm1.c"])]
-    + [("$first", ["lstm1.x"]), ("$hidden", ["lstm1.x", "lstm1.h", "lstm1.c"])],
+    [
+        ("lstm1.c", ["lstm1.c"]),
+        ("*.c", ["lstm1.c"]),
+        ("lstm1.*", ["lstm1.x", "lstm1.h", "lstm1.c"]),
+        ("$first", ["lstm1.x"]),
+        ("$hidden", ["lstm1.x", "lstm1.h", "lstm1.c"]),
+        ("$last", ["out"]),
+    ],
 )
 def test_addresses_of_states(address, expected):
     """A state is addressed as a product is, and is neither the first layer nor the last."""
