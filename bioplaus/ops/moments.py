@@ -41,18 +41,18 @@ def root_back(g: Array, r: Array, p: float) -> Array:
 def heeger(
     xp: Backend, z: Array, u: Array | None, w: Array | None, sigma: float, p: float = 2.0, gamma: float = 1.0
 ) -> Array:
-    """gamma (z u) / (sigma^2 + |z|^p w)^(1/p): divisive normalization with weights of its own.
+    """gamma (u' z) / (sigma^2 + w' |z|^p)^(1/p): divisive normalization with weights of its own.
 
     Parameters
     ----------
-    z : array (N, units)        activity
-    u : array (units, units)    column k holds what unit k sums; None for the identity
-    w : array (units, units)    column k holds what suppresses unit k, all 0 or more; None for 1 / units everywhere
-    sigma, p, gamma : float     sigma > 0, p >= 1
+    z : array (..., units, places)  activity; places do not look at each other
+    u : array (units, units)        column k holds what unit k sums; None for the identity
+    w : array (units, units)        column k holds what suppresses unit k, all 0 or more; None for 1 / units everywhere
+    sigma, p, gamma : float         sigma > 0, p >= 1
 
     Returns
     -------
-    array (N, units)
+    array of z's shape
 
     Source: NINAI report (2017), eq. 5, after Heeger (1992), Normalization of cell responses in cat striate cortex.
     """
@@ -66,14 +66,14 @@ def heeger_back(
     divisor = root(xp, _suppression(xp, z, w, sigma, p), p)
     above = dy * gamma / divisor
     dq = root_back(-above * _summed(z, u) / divisor, divisor, p)
-    spread: Any = dq.mean(-1, keepdims=True) if w is None else dq @ w.T
-    return (above if u is None else above @ u.T) + power_back(xp, spread, z, p)
+    spread: Any = dq.mean(-2, keepdims=True) if w is None else w @ dq
+    return (above if u is None else u @ above) + power_back(xp, spread, z, p)
 
 
 def _summed(z: Array, u: Array | None) -> Array:
-    return z if u is None else z @ u
+    return z if u is None else u.T @ z
 
 
 def _suppression(xp: Backend, z: Array, w: Array | None, sigma: float, p: float) -> Array:
     powers = power(xp, z, p)
-    return sigma * sigma + (powers.mean(-1, keepdims=True) if w is None else powers @ w)
+    return sigma * sigma + (powers.mean(-2, keepdims=True) if w is None else w.T @ powers)

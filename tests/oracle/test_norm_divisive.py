@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from bioplaus.construct import make
-from bioplaus.errors import ConfigError
-from bioplaus.ops.moments import heeger, heeger_back
+from bioplaus.errors import ConfigError, ShapeError
 from bioplaus.parts import LEARN, TEST
 from bioplaus.units import NormSite, Numbers, Parameter
 
@@ -276,15 +275,25 @@ def test_the_general_form_with_weights_of_its_own(backends, rng, weighted, p):
     U, V = (torch.eye(5).double(), torch.ones(5, 5).double() / 5) if u is None else (torch.tensor(u), torch.tensor(w))
     y = 1.3 * (leaf @ U) / (0.6**2 + (leaf.abs() ** p) @ V) ** (1 / p)
     y.backward(torch.tensor(dy))
-    args = [None if a is None else xp.array(a) for a in (u, w)]
-    with xp.scope():
-        found = heeger(xp, xp.array(z), *args, sigma=0.6, p=p, gamma=1.3)
-        dz = heeger_back(xp, xp.array(dy), xp.array(z), *args, sigma=0.6, p=p, gamma=1.3)
-    np.testing.assert_allclose(xp.host(found), y.detach(), **CLOSE)
-    np.testing.assert_allclose(xp.host(dz), leaf.grad, **CLOSE)
+    weights = {} if u is None else {"summation": u.tolist(), "suppression": w.tolist()}
+    norm = make("norm", {"recipe": "heeger", "sigma": 0.6, "p": p, "gamma": 1.3, **weights})
+    for places in ((), (2, 2)):  # the four rows are samples, or places of one sample
+        as_given = [a if not places else a.T.reshape(1, 5, *places) for a in (z, dy)]
+        state = norm.init(xp, (5, *places))
+        with xp.scope():
+            found, cache = norm.forward(xp, xp.array(as_given[0]), state, LEARN)
+            dz = norm.back(xp, xp.array(as_given[1]), state, cache)
+        for ours, theirs in ((found, y.detach()), (dz, leaf.grad)):
+            wanted = theirs if not places else theirs.T.reshape(1, 5, *places)
+            np.testing.assert_allclose(xp.host(ours), wanted, **CLOSE)
 
 
 WRONG = {
+    "sigma is -1.0; wanted a number above 0": {"recipe": "heeger", "sigma": -1.0},
+    "p is 0.0; wanted a number of at least 1": {"recipe": "heeger", "p": 0.0},
+    "summation has 2 rows; wanted as many numbers": {"recipe": "heeger", "summation": [[1, 2], [3]]},
+    "summation: given 3, wanted a square of numbers": {"recipe": "heeger", "summation": 3},
+    "suppression has a weight below 0": {"recipe": "heeger", "suppression": [[1.0, -0.5], [1.0, 1.0]]},
     "eps is 0.0; wanted a number above 0, or a sigma": {"recipe": "norm", "stats": {"recipe": "batch", "eps": 0.0}},
     "a statistic for every sample, which nothing can remember": {"recipe": "norm", "ref": "SP1", "stats": "batch"},
     "over the samples of a batch, which testing has to remember": {"recipe": "norm", "stats": "sample"},
@@ -318,7 +327,7 @@ WRONG = {
 
 @pytest.mark.parametrize("message", WRONG)
 def test_what_cannot_be_is_said_in_one_line_behind_its_place(message):
-    with pytest.raises(ConfigError, match=f"^r.yaml:3: norm.*: .*{message}") as error:
+    with pytest.raises(ConfigError, match=f"^r.yaml:3: norm.*{message}") as error:
         make("norm", WRONG[message], "r.yaml:3: norm")
     assert "\n" not in str(error.value)
 
@@ -384,3 +393,11 @@ def test_the_numbers_of_a_clamped_layer_stay(engine, rng):
     net = engine.net(LEARNING, (5,), defaults={"norm": "drmm_divisive"}, layers={"h": {"plasticity": "none"}})
     net.accumulate(engine.batch(net, rng.standard_normal((4, 5)), rng.integers(0, 3, 4)))
     assert set(engine.dW(net)) == {"o.W", "o.b"}
+
+
+def test_weights_of_another_number_of_channels_are_refused(backends):
+    """A group of channels counts by itself."""
+    xp, norm = backends(), make("norm", {"recipe": "heeger", "summation": [[1.0, 0.0], [0.5, 1.0]]})
+    with pytest.raises(ShapeError, match=r"summation is 2×2, the layer has 6 channels\. Give 6 rows of 6 numbers"):
+        norm.init(xp, (6, 3, 3))
+    assert norm.init(xp, (6,), groups=3).u.shape == (2, 2)
