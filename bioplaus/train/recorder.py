@@ -6,7 +6,7 @@ Values wait on the device until the loss is looked at, and on the host until a c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import acos, degrees, nan
+from math import asin, degrees, nan
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from bioplaus.backend.base import Array, Backend
 from bioplaus.config import Every
 from bioplaus.config.schema import Record
 from bioplaus.network import Network
-from bioplaus.ops.compare import cosine, length, sign_disagreement
+from bioplaus.ops.compare import chord, length, sign_disagreement
 from bioplaus.parts import LOOK, Batch
 from bioplaus.record import Log
 from bioplaus.rendering import renders
@@ -54,8 +54,8 @@ class Recorder(Listener):
 
     @staticmethod
     def _read(xp: Backend, name: str, value: Any) -> Any:
-        if name.startswith("angle"):  # as its cosine so far
-            return degrees(acos(min(1.0, max(-1.0, float(value))))) if value == value else nan
+        if name.startswith("angle"):  # as its chord so far
+            return degrees(2.0 * asin(min(1.0, float(value) / 2.0))) if value == value else nan
         return value if isinstance(value, int | float) or name == "index" else xp.host(value)
 
     # -- moments -----------------------------------------------------------------------------
@@ -120,15 +120,14 @@ class Recorder(Listener):
             V, W = node.V, node.W
             row: dict[str, Any] = {}
             if V is not None and V.shape == W.shape:
-                v, w = length(xp, V), length(xp, W)
                 row = {
                     "sign_agreement": 1.0 - sign_disagreement(xp, V, W),
-                    "angle": xp.inner(V, W) / (v * w),
-                    "norm_ratio": v / w,
+                    "angle": chord(xp, V, W),
+                    "norm_ratio": length(xp, V) / length(xp, W),
                 }
             if self.record.gradient is not None:
                 known = node.name in gradient and node.keep
-                row["angle_to_gradient"] = cosine(xp, self.dW(node), gradient[node.name]) if known else nan
+                row["angle_to_gradient"] = chord(xp, self.dW(node), gradient[node.name]) if known else nan
             if row:
                 self.wait(f"layers/{node.name}/feedback", step, **row)
 

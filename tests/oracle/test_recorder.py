@@ -7,6 +7,7 @@ import pytest
 
 import bioplaus
 from bioplaus.backend.numpy import NumPy
+from bioplaus.ops.compare import chord
 from bioplaus.record import RunFolder
 from bioplaus.train import session
 from bioplaus.train.recorder import Recorder
@@ -107,8 +108,19 @@ def test_dW_is_what_is_new_where_a_momentum_sums_it_up(tmp_path, backend):
             W = W - 1e-4 * tau
 
 
+@pytest.mark.parametrize("degree", [0.0, 0.001, 1.0, 60.0, 90.0, 180.0])
+def test_small_angles_are_told_from_none_in_float32_too(backends, rng, degree):
+    xp = backends(dtype="float32")
+    a, b = (v / np.linalg.norm(v) for v in rng.standard_normal((2, 400)))
+    b -= (a @ b) * a
+    turned = np.cos(np.radians(degree)) * a + np.sin(np.radians(degree)) * b / np.linalg.norm(b)
+    found = Recorder._read(xp, "angle", chord(xp, xp.array(3.0 * a), xp.array(0.1 * turned)))
+    assert found == pytest.approx(degree, rel=1e-2 if degree < 1.0 else 1e-3, abs=1e-5)
+
+
 def test_an_angle_with_nothing_is_no_number():
-    assert Recorder._read(NumPy("float64"), "angle", np.float64(0.5)) == pytest.approx(60.0)
+    for length, angle in ((0.0, 0.0), (1.0, 60.0), (2.0, 180.0), (2.0000002, 180.0)):
+        assert Recorder._read(NumPy("float64"), "angle", np.float64(length)) == pytest.approx(angle)
     assert np.isnan(Recorder._read(NumPy("float64"), "angle", np.float64("nan")))
     assert np.isnan(Recorder._read(NumPy("float64"), "angle_to_gradient", float("nan")))
 
