@@ -129,6 +129,12 @@ class _Stack:
                 raise ConfigError(document.message(("network",), str(error))) from None
         elif not isinstance(network, Mapping):
             raise ConfigError(document.message(("network",), f"given {written(network)}, wanted a name or a network."))
+        elif self.network is not None and isinstance(network.get("layers"), Mapping):
+            problem = (
+                "given a mapping, wanted the list of all layers. To change one of them, copy "
+                f"{self.network.label}, change the copy, and name it: --network my_copy.yaml."
+            )
+            raise ConfigError(document.message(("network", "layers"), problem))
         elif self.network is None or "layers" in network or {"input", "states"} <= set(network):
             self.network = document.inside("network")
         else:
@@ -136,7 +142,8 @@ class _Stack:
             _, problems = checked(NetworkFile, data, document, ("network",))
             if problems:
                 raise ConfigError("\n".join(problems))
-            self.network = replace(self.network, data=data)
+            changes = {path: document.at(("network", *path)) for path, _ in _paths(network)}
+            self.network = replace(self.network, data=data, changes={**self.network.changes, **changes})
 
     def settled(self) -> dict[str, Any]:
         """All values but the network, after the checks that need the whole."""

@@ -39,13 +39,16 @@ class Document:
     lines: dict[Keys, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     prefix: Keys = ()  # keys in the file that lead to ``data``
+    changes: Mapping[Keys, str] = field(default_factory=dict)  # keys of ``data`` written elsewhere, and where
 
     def inside(self, key: str) -> Document:
         """The document below one key, which keeps its lines."""
         return replace(self, data=self.data[key], prefix=(*self.prefix, key), name="", problems=())
 
     def at(self, path: Keys) -> str:
-        """``file:line`` of the deepest key on this path that the file holds."""
+        """``file:line`` of the deepest key on this path that the file holds, or where else that was written."""
+        if path in self.changes:
+            return self.changes[path]
         path = (*self.prefix, *path)
         for end in range(len(path), 0, -1):
             if path[:end] in self.lines:

@@ -171,6 +171,8 @@ SETS = {
     "layers.conv1.norm={affine: true}": "--set: layers.conv1.norm.affine: 'none' stands here",
     "defaults.update.rate=abc": "--set: defaults.update.rate: given 'abc', wanted a number.",
     "network.input=[0]": "--set: network.input.0: given 0, wanted at least 1.",
+    "network.layers.conv1.kernel=3": "--set: network.layers: given a mapping, wanted the list of all layers. To change one "
+    "of them, copy networks/lenet.yaml, change the copy,",
     "network.inptu=[3]": "--set: network.inptu: unknown key 'inptu'; did you mean 'input'?",
     "training.clip=.nan": "--set: training.clip: .nan is not a finite number.",
     "defaults.update={rate: .nan}": "--set: defaults.update: rate: .nan is not a finite number.",

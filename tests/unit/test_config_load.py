@@ -227,6 +227,9 @@ def test_where_a_choice_came_from(folder):
     assert config.where(loaded, "seed") == "seed"
     set_too = config.load("sgd", network="lenet", sets=["training.clip=1"])
     assert config.where(set_too, "training.clip") == "--set: training.clip"
+    network = config.load("sgd", network="char_gru", sets=["network.pass.steps=7"]).network
+    assert network.where("pass", "steps") == "--set: pass.steps"
+    assert network.where("layers", 0).rpartition(": ")[0].rpartition(":")[0].endswith("networks/char_gru.yaml")
     assert config.where(set_too, "training.epochs").endswith("rules/sgd.yaml:10: training.epochs")
     assert loaded.network.layers[0].where.endswith("networks/lenet.yaml:6: layers.0.conv1")
 
