@@ -119,6 +119,7 @@ DRMM = {
     "drmm_vi_nn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_vi_nn_dn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_vi_nn_uili_sp": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
+    "drmm9_uili_sp": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_hebb": ["cross_entropy", "reconstruction"],
     "drmm_em": ["cross_entropy", "reconstruction"],
 }
@@ -252,8 +253,13 @@ def test_the_windows_of_the_shipped_divisive_drmm_are_the_filters_of_its_network
         assert node.norm.op.window == kernel, node.name
 
 
-def test_the_shipped_generative_rule_that_prunes_learns_like_the_one_it_goes_on_from():
-    loaded, plain = config.load("drmm_vi_nn_uili_sp"), config.load("drmm_vi_nn")
+@pytest.mark.parametrize(
+    ("rule", "network", "periods"),
+    [("drmm_vi_nn_uili_sp", "drmm5", [5, 4, 4, 3, 3]), ("drmm9_uili_sp", "drmm9", [5, 4, 4, 3, 3, 3, 2, 2, 2])],
+)
+def test_a_shipped_generative_rule_that_prunes_learns_like_the_one_it_goes_on_from(rule, network, periods):
+    """Four cuts of every layer, at its period of table 8."""
+    loaded, plain = config.load(rule), config.load("drmm_vi_nn", network=network)
     layers = config.weighted(plain.network.listed)
     assert loaded.network == plain.network and loaded.losses == plain.losses
     for (name, chosen), wanted in zip(
@@ -264,7 +270,7 @@ def test_the_shipped_generative_rule_that_prunes_learns_like_the_one_it_goes_on_
         if name == "softmax":
             assert pruning == NONE
             continue
-        cut, period = make("pruning", pruning).cut, {"conv1": 5, "conv4": 3, "conv5": 3}.get(name, 4)  # table 6
+        cut, period = make("pruning", pruning).cut, periods[layers.index(name)]
         due = [epoch for epoch in range(1, 1 + loaded.training.epochs) if cut.due(epoch)]
         assert due == [period * place for place in (1, 2, 3, 4)]
 
