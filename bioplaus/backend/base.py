@@ -160,6 +160,10 @@ class Backend(ABC):
     def log_softmax(self, x: Array) -> Array:
         """Along the last axis."""
 
+    @abstractmethod
+    def cross_entropy(self, x: Array, labels: Array) -> tuple[Array, Array]:
+        """x (..., K), labels (...) int64 -> -log softmax(x)[label] (...), and softmax(x) - one-hot (..., K)."""
+
     # -- dense -------------------------------------------------------------------------------
     @abstractmethod
     def linear(self, x: Array, W: Array, b: Array | None) -> Array:

@@ -190,6 +190,12 @@ class NumPy(Backend):
         shifted = x - x.max(axis=-1, keepdims=True)
         return shifted - self.np.log(self.np.exp(shifted).sum(axis=-1, keepdims=True))
 
+    def cross_entropy(self, x: Array, labels: Array) -> tuple[Array, Array]:
+        """-log softmax(x)[label], and softmax(x) - one-hot."""
+        log_p, places = self.log_softmax(x), labels[..., None]
+        loss = -self.np.take_along_axis(log_p, places, axis=-1)[..., 0]
+        return loss, self.np.exp(log_p, out=log_p) - (places == self.np.arange(x.shape[-1]))
+
     # -- dense -------------------------------------------------------------------------------
     def linear(self, x: Array, W: Array, b: Array | None) -> Array:
         """x @ W + b."""

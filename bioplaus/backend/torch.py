@@ -233,6 +233,12 @@ class Torch(Backend):
         """Along the last axis."""
         return torch.log_softmax(x, -1)
 
+    def cross_entropy(self, x: Array, labels: Array) -> tuple[Array, Array]:
+        """Without the one-hot array: its passes are dear where there are many classes."""
+        log_p, places = torch.log_softmax(x, -1), labels.unsqueeze(-1)
+        loss = log_p.gather(-1, places).squeeze(-1).neg_()
+        return loss, log_p.exp_().scatter_(-1, places, -1.0, reduce="add")
+
     # -- dense -------------------------------------------------------------------------------
     def linear(self, x: Array, W: Array, b: Array | None) -> Array:
         """x @ W + b."""

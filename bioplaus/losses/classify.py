@@ -23,7 +23,7 @@ class SoftmaxCrossEntropy:
     ) -> tuple[Array, dict[str, Array]]:
         """(loss, {"output": (N, classes)})."""
         output = signals["output"]
-        loss, error = score.cross_entropy(xp, output, xp.one_hot(batch.y, output.shape[-1]), batch.weight)
+        loss, error = score.cross_entropy(xp, output, batch.y, batch.weight)
         return loss, {"output": error}
 
     def wrong(self, xp: Backend, signals: Mapping[str, Array], batch: Batch) -> Array:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from bioplaus.backend.base import Array, Backend
 
 
-def cross_entropy(xp: Backend, logits: Array, targets: Array, weight: Array | None) -> tuple[Array, Array]:
-    """E = -sum_n w_n sum_k t_nk log softmax(o_n)_k, and dE/do = w (softmax(o) - t).
+def cross_entropy(xp: Backend, logits: Array, labels: Array, weight: Array | None) -> tuple[Array, Array]:
+    """E = -sum_n w_n log softmax(o_n)[y_n], and dE/do = w (softmax(o) - one-hot of y).
 
-    logits, targets (..., N, K), targets summing to one per sample; weight (..., N) or None for all ones.
+    logits (..., N, K), labels (..., N) int64; weight (..., N) or None for all ones.
     """
-    log_p = xp.log_softmax(logits)
-    if weight is not None:
-        targets = targets * weight[..., None]
-        return -(targets * log_p).sum(), xp.exp(log_p) * weight[..., None] - targets
-    return -(targets * log_p).sum(), xp.exp(log_p) - targets
+    lost, error = xp.cross_entropy(logits, labels)
+    if weight is None:
+        return lost.sum(), error
+    return (weight * lost).sum(), xp.multiply(error, weight[..., None], out=error)
 
 
 def squared(output: Array, target: Array, weight: Array | None) -> tuple[Array, Array]:

@@ -120,6 +120,7 @@ def test_element_by_element_they_agree(agree, rng):
             *(xp.sigmoid(a), xp.sigmoid_back(a, b), xp.tanh_back(a, b), xp.stack([a, b])),
             *(xp.where(a > b, a, b), xp.where(a > 0, a, 0.0), xp.where(a > 0, 1.0, b)),
             *(xp.add_scaled(a, b, -0.3, out[0]), xp.multiply(a, b, out[1]), xp.multiply(a, -0.3, out[2])),
+            *xp.cross_entropy(a, xp.raw(np.array([3, 0, 1, 2, 0]))),
             *(xp.one_hot(xp.raw(np.array([1, 0])), 3), xp.floats(xp.raw(np.arange(256, dtype=np.uint8)))),
         )
 

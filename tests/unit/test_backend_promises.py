@@ -168,6 +168,21 @@ def test_log_softmax_of_large_numbers_is_finite(backends, dtype):
     np.testing.assert_allclose(y, [[-np.log(2), -2e4 - np.log(2), -np.log(2)], [-np.log(3)] * 3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (0,)])
+def test_cross_entropy_of_labels(backends, dtype, shape, rng):
+    xp = backends(dtype=dtype)
+    x, labels = 5 * rng.standard_normal((*shape, 6)), rng.integers(0, 6, shape)
+    given = xp.array(x)
+    lost, error = xp.cross_entropy(given, xp.raw(labels))
+    p = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+    wanted = -np.log(np.take_along_axis(p, labels[..., None], -1))[..., 0]
+    np.testing.assert_allclose(xp.host(lost), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(xp.host(error), p - np.eye(6)[labels], atol=1e-6)
+    assert xp.host(lost).dtype == xp.host(error).dtype == dtype
+    np.testing.assert_array_equal(xp.host(given), x.astype(dtype))
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
 def test_accumulated_products_keep_what_they_are_told_and_nothing_at_zero(backends, keep, rng):
     """keep = 0 ignores what the array held, NaN included: it starts an accumulation without clearing."""
