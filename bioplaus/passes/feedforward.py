@@ -45,5 +45,10 @@ class UpAndBack:
 
     def back(self, errors: Mapping[str, Array], tape: Any, learn: Learn) -> None:
         """From the error at the output down to whoever still listens."""
-        top = errors["output"]
-        self.root.back(top + 0.0, tape, top, learn)  # units may write into the error they are given
+        back_from_output(self.root, errors["output"], tape, learn)
+
+
+def back_from_output(unit: Unit, top: Array, tape: Any, learn: Learn) -> Array | None:
+    """The error at the output, through the unit it came from; it stays as it is, for channels that ask for it."""
+    spared = getattr(unit, "spares_error", False)
+    return unit.back(top if spared else top + 0.0, tape, top, learn)

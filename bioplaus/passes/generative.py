@@ -22,6 +22,7 @@ from bioplaus.backend.base import Array, Backend
 from bioplaus.backend.streams import Stream
 from bioplaus.errors import ConfigError, ShapeError
 from bioplaus.parts import At, Batch, Learn, Site
+from bioplaus.passes.feedforward import back_from_output
 from bioplaus.units import Chain, Node, NormSite, Outlet, Watch, walk
 
 TEMPLATE = ".template"
@@ -168,8 +169,8 @@ class UpAndDown:
 
     def back(self, errors: Mapping[str, Array], tape: Any, learn: Learn) -> None:
         """From the error at the output down; then from errors at what was rendered up."""
-        top, (rising, trace) = errors["output"], tape
-        self.root.back(top + 0.0, rising, top, learn)
+        rising, trace = tape
+        back_from_output(self.root, errors["output"], rising, learn)
         if trace is None:
             return
         at_templates = {name.removesuffix(TEMPLATE): e for name, e in errors.items() if name.endswith(TEMPLATE)}

@@ -12,6 +12,7 @@ from bioplaus.backend.base import Array, Backend
 from bioplaus.construct import Wanted
 from bioplaus.errors import ConfigError, ShapeError
 from bioplaus.parts import At, Batch, Learn, Site, Unit
+from bioplaus.passes.feedforward import back_from_output
 
 Time = Annotated[PositiveInt, Wanted("a time step: a whole number above 0")]
 Plan = tuple[tuple[Any, ...], ...]  # the edges that are walked at time 1, 2, ...
@@ -197,7 +198,7 @@ class Unrolled:
     def back(self, errors: Mapping[str, Array], tape: list[Any], learn: Learn) -> None:
         """From the error at the output back through time; a state hands down the sum of what it was handed."""
         top = errors["output"]
-        due = {self.last: self.postnet.back(top + 0.0, tape.pop(), top, learn)}
+        due = {self.last: back_from_output(self.postnet, top, tape.pop(), learn)}
         for step in reversed(self.training):
             below: dict[str, Array | None] = {}
             for state, visits in reversed(step):

@@ -91,7 +91,10 @@ def _check_unit(unit: Any, bench: Bench, shape: tuple[int, ...], out: tuple[int,
     def scored() -> float:
         return float((unit.forward(x, LEARN)[0] * g).sum())
 
-    dx = unit.back(g + 0.0, cache, g, lambda learner, local: learner.learn(local, 1.0))
+    given = g + 0.0
+    dx = unit.back(given, cache, g, lambda learner, local: learner.learn(local, 1.0))
+    if getattr(unit, "spares_error", False):
+        claims(are_same(xp, given, g), "spares_error: back leaves the error as it was")
     if shape != ():
         claims(dx is not None and tuple(dx.shape) == (*lead, *shape), "back gives the error in the shape of x")
         claims(are_slopes(xp, scored, x, dx), "back is the derivative of forward in x")

@@ -59,7 +59,10 @@ def _check_both_ways(norm: Any, xp: Backend, shape: tuple[int, ...], state: Stat
         shown = norm.looks(trial) if hasattr(norm, "looks") else {}
         return float(score + N * np.sum(shown.get("penalty", 0.0)))
 
-    dn = norm.back(xp, g + 0.0, copy.deepcopy(state), cache)
+    given = g + 0.0
+    dn = norm.back(xp, given, copy.deepcopy(state), cache)
+    if getattr(norm, "spares_error", True):
+        claims(are_same(xp, given, g) and dn is not given, "spares_error: back leaves the error as it was")
     claims(tuple(dn.shape) == tuple(n.shape) and is_finite(xp, dn), "back gives finite numbers of n's shape")
     if getattr(norm, "exact_gradient", True):
         claims(are_slopes(xp, scored, n, dn), "back is the derivative of forward")
