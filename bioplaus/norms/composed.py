@@ -138,10 +138,10 @@ class Normalization:
         if stats.remembers and not (at.train or (at.collect and stats.collect)):
             mean, D = (stats.stored(state, name, at) for name in STATISTICS)
             return self._quotient(x - mean, D, state), None
-        mean = state.mean_map.mean(xp, x)
+        mean = state.mean_map.mean(x)
         used_mean = stats.taken(xp, state, "mean", mean, at)
         v, d = self._centred(x, mean, used_mean)
-        q = state.power_map.mean(xp, moments.power(xp, d, stats.p)) + stats.eps
+        q = state.power_map.mean(moments.power(xp, d, stats.p)) + stats.eps
         k0, k1 = self.op.constants(state.learned)
         D = moments.root(xp, q * k1 + k0, stats.p)
         used_D = stats.taken(xp, state, "sigma", D, at)
@@ -170,10 +170,10 @@ class Normalization:
             dk0, dk1 = dq.sum() / stats.p, (dq * cache.power).sum() / stats.p
             state.errors = self.op.learned(state.learned, dk0, dk1, dy.sum())
         _, k1 = self.op.constants(state.learned)
-        dh = moments.power_back(xp, B.spread(xp, dq * k1, samples), d, stats.p)
+        dh = moments.power_back(xp, B.spread(dq * k1, samples), d, stats.p)
         if stats.centre == "A":
             G_mean = G_mean - A.pool(dh)
-        return A.join(dv + dh + A.spread(xp, G_mean, samples))
+        return A.join(dv + dh + A.spread(G_mean, samples))
 
     def begin_collecting(self, state: Remembered) -> None:
         """The next batches settle the statistics for testing."""

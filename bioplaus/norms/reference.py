@@ -18,7 +18,6 @@ from math import prod
 from typing import Literal, Protocol
 
 from bioplaus.backend.base import Array, Backend
-from bioplaus.backend.window import Window
 from bioplaus.errors import ShapeError
 
 Shape = tuple[int, ...]
@@ -45,41 +44,39 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """A moving average of arrays (..., rows, columns), one window around each place, and its adjoint.
+    """A moving average over arrays (N, ..., rows, columns), in a window around each place, and its adjoint.
 
-    ``windows`` are laid one after another, along rows and along columns. ``divisor`` is what the sum within a window
-    is divided by, ``inside`` the share of it that elements inside the map make up. ``mirrored`` are the windows turned
-    round, ``mirrored_count`` how many elements each of those has inside.
+    ``size`` is (rows, columns). ``down[i, j]`` is the share that row j has in the average at row i, ``across`` the same
+    of columns; None where a window is one element wide. A box is one after the other, as products: what processors do
+    best, though most of a matrix is 0.
     """
 
     size: tuple[int, int]
-    windows: tuple[Window, ...]
-    inside: Array
-    divisor: Array | float
-    mirrored: tuple[Window, ...]
-    mirrored_count: Array
+    down: Array | None
+    across: Array | None
 
     @classmethod
     def fit(cls, xp: Backend, size: tuple[int, int], reach: tuple[int, int], border: Border) -> Box:
         """Windows ``reach`` high and wide; an even one reaches one element further to the end than to the start."""
-        before, after = [(k - 1) // 2 for k in reach], [k // 2 for k in reach]
-        count, turned = xp.array(_counts(size, before, after)), xp.array(_counts(size, after, before))
-        divisor = count if border == "valid_count" else float(prod(reach))
-        windows, mirrored = _windows(size, before, after), _windows(size, after, before)
-        return cls(size, windows, count / divisor, divisor, mirrored, turned)
+        down, across = (None if k == 1 else xp.array(_shares(n, k, border)) for n, k in zip(size, reach, strict=True))
+        return cls(size, down, across)
 
-    def mean(self, xp: Backend, t: Array) -> Array:
+    def mean(self, t: Array) -> Array:
         """The average in the window around each place."""
-        return self._means(xp, t, self.windows) * self.inside
+        return self._mixed(t, self.down, self.across)
 
-    def adjoint(self, xp: Backend, g: Array) -> Array:
+    def adjoint(self, g: Array) -> Array:
         """<mean(t), g> = <t, adjoint(g)>."""
-        return self._means(xp, g / self.divisor, self.mirrored) * self.mirrored_count
+        return self._mixed(g, *(None if shares is None else shares.T for shares in (self.down, self.across)))
 
-    def _means(self, xp: Backend, t: Array, windows: tuple[Window, ...]) -> Array:
-        for window in windows:
-            t = xp.avgpool(t, window)
-        return t
+    def _mixed(self, t: Array, down: Array | None, across: Array | None) -> Array:
+        N, (H, W) = len(t), self.size
+        maps = t.reshape((N, -1, H, W)).swapaxes(1, 2).swapaxes(2, 3)  # channels last, as maps lie in memory
+        if down is not None:
+            maps = _along(maps.reshape((N, H, -1)), down).reshape(maps.shape)
+        if across is not None:
+            maps = _along(maps.reshape((N * H, W, -1)), across).reshape(maps.shape)
+        return maps.swapaxes(2, 3).swapaxes(1, 2).reshape(t.shape)
 
 
 @dataclass(frozen=True)
@@ -119,24 +116,20 @@ class Averaging:
         """Back to the shape the layers know."""
         return x if self.groups == 1 else x.reshape((len(x), *self.shape))
 
-    def mean(self, xp: Backend, x: Array) -> Array:
+    def mean(self, x: Array) -> Array:
         """M x: the statistic at each place, ready to broadcast against x."""
-        return self._boxed(xp, x.mean(self.axes, keepdims=True) if self.axes else x, back=False)
+        average = x.mean(self.axes, keepdims=True) if self.axes else x
+        return average if self.box is None else self.box.mean(average)
 
     def pool(self, t: Array) -> Array:
         """R t: terms of the elements that share a place, summed; M's axes without its window."""
         return t.sum(self.axes, keepdims=True) if self.axes else t
 
-    def spread(self, xp: Backend, g: Array, samples: int) -> Array:
+    def spread(self, g: Array, samples: int) -> Array:
         """The adjoint of M: each element's share of g, ready to broadcast; <M x, g> = <x, spread(g)>."""
         sizes = (samples, *self._split_shape)
-        return self._boxed(xp, g / float(prod(sizes[axis] for axis in self.axes)), back=True)
-
-    def _boxed(self, xp: Backend, t: Array, back: bool) -> Array:
-        if self.box is None:
-            return t
-        flat = t.reshape((t.shape[0], -1, *self.box.size))
-        return (self.box.adjoint(xp, flat) if back else self.box.mean(xp, flat)).reshape(t.shape)
+        share = g / float(prod(sizes[axis] for axis in self.axes))
+        return share if self.box is None else self.box.adjoint(share)
 
 
 @dataclass(frozen=True)
@@ -341,17 +334,13 @@ def _grouped(shape: Shape, groups: int) -> int:
     return shape[0] // groups
 
 
-def _windows(size: tuple[int, int], before: Sequence[int], after: Sequence[int]) -> tuple[Window, ...]:
-    """One window along rows and one along columns: together they average over the box."""
-    rows = Window((before[0] + after[0] + 1, 1), (1, 1), (before[0], after[0], 0, 0), size)
-    columns = Window((1, before[1] + after[1] + 1), (1, 1), (0, 0, before[1], after[1]), size)
-    return tuple(window for window in (rows, columns) if max(window.kernel) > 1)
+def _shares(size: int, window: int, border: Border) -> list[list[float]]:
+    """What each of ``size`` elements has of the average around each: (place, element)."""
+    before, after = (window - 1) // 2, window // 2
+    held = [[float(i - before <= j <= i + after) for j in range(size)] for i in range(size)]
+    return [[one / (window if border == "zero" else sum(row)) for one in row] for row in held]
 
 
-def _counts(size: tuple[int, int], before: Sequence[int], after: Sequence[int]) -> list[list[list[list[float]]]]:
-    """How many elements the window around each place has inside, (1, 1, rows, columns)."""
-    rows, columns = (
-        [float(min(i + after[axis], size[axis] - 1) - max(i - before[axis], 0) + 1) for i in range(size[axis])]
-        for axis in (0, 1)
-    )
-    return [[[[row * column for column in columns] for row in rows]]]
+def _along(x: Array, shares: Array) -> Array:
+    """shares @ x of (N, places, numbers), as one product where there is one number at a place."""
+    return (x[..., 0] @ shares.T)[..., None] if x.shape[-1] == 1 else shares @ x

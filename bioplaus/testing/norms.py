@@ -122,7 +122,7 @@ def check_norm_ref(ref: Any, claims: Claims) -> None:
                 continue
             taken += 1
             x, g = (M.split(normal(xp, name, (N, *shape))) for name in ("x", "g"))
-            mean, back = M.mean(xp, x), M.spread(xp, M.pool(g), N)
+            mean, back = M.mean(x), M.spread(M.pool(g), N)
             up, down = ((mean + 0.0 * x) * g).sum(), ((back + 0.0 * g) * x).sum()
             claims(are_close(xp, up, down), "<M x, g> = <x, spread(pool(g))>")
             claims(are_same(xp, M.join(x), normal(xp, "x", (N, *shape))), "join undoes split")
@@ -131,7 +131,7 @@ def check_norm_ref(ref: Any, claims: Claims) -> None:
             if ref.over_samples:
                 claims(tuple(mean.shape[1:]) == tuple(M.stored), "stored is the shape of a statistic")
             offset = normal(xp, "offset", (1, shape[0], *(1 for _ in shape[1:])))
-            moved = M.join(M.mean(xp, x + M.split(offset + xp.zeros((N, *shape)))) - mean + 0.0 * x)
+            moved = M.join(M.mean(x + M.split(offset + xp.zeros((N, *shape)))) - mean + 0.0 * x)
             claims(
                 are_close(xp, moved, offset + xp.zeros((N, *shape))) == ref.per_channel,
                 "per_channel: a constant per channel moves its mean by as much, and only then",

@@ -55,12 +55,12 @@ def compared(backends, rng, shape, ref, letters, window, groups, border="valid_c
     wanted = hand.matrix(shape, letters, window=window, groups=groups, border=border).numpy()
     x = rng.standard_normal(shape)
     split = M.split(xp.array(x))
-    mean = M.mean(xp, split)
+    mean = M.mean(split)
     whole = xp.host(M.join(mean + 0.0 * split))
     np.testing.assert_allclose(whole.ravel(), wanted @ x.ravel(), rtol=1e-12, atol=1e-14)
     # R, then the adjoint of M, of a number per element is the transposed matrix: M M = sum over who shares a place
     g = rng.standard_normal(shape)
-    back = M.spread(xp, M.pool(M.split(xp.array(g))), shape[0])
+    back = M.spread(M.pool(M.split(xp.array(g))), shape[0])
     back = xp.host(M.join(back + 0.0 * split))
     np.testing.assert_allclose(back.ravel(), wanted.T @ g.ravel(), rtol=1e-12, atol=1e-14)
     return M, mean
@@ -110,7 +110,7 @@ def test_in_a_dense_layer_the_references_fall_together(backends, rng):
         means = []
         for ref in same:
             xp, M = fitted(backends, UNITS, ref, 1)
-            means.append(xp.host(M.mean(xp, xp.array(x))))
+            means.append(xp.host(M.mean(xp.array(x))))
         np.testing.assert_array_equal(means[0], means[1])
         np.testing.assert_array_equal(means[0], means[2])
 
