@@ -66,8 +66,8 @@ def bare_step(net: Network, data: list[Batch]) -> Step:
     (W1, b1), (W2, b2), (W3, b3) = ((node.W, node.bias.W) for node in net.nodes if node.bias is not None)
 
     def learn(W: Any, b: Any, x: Any, d: Any) -> None:
-        W.addmm_(x.t(), d, alpha=-RATE / len(d))
-        b.add_(d.sum(0, keepdim=True), alpha=-RATE / len(d))
+        W.addcmul_(x.t(), d, value=-RATE)
+        b.add_(d, alpha=-RATE)
 
     def run() -> None:
         batch = next(supply)

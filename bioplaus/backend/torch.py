@@ -260,6 +260,11 @@ class Torch(Backend):
         """out <- keep * out + scale * x.T @ n, bias likewise."""
         if x.dim() > 2:
             x, n = x.reshape(-1, x.shape[-1]), n.reshape(-1, n.shape[-1])
+        if n.shape[0] == 1 and keep == 1.0:  # what a product would do is sooner done by one pass over the weights
+            out.addcmul_(x.t(), n, value=scale)
+            if bias is not None:
+                bias.add_(n, alpha=scale)
+            return
         out.addmm_(x.t(), n, beta=keep, alpha=scale)
         if bias is not None:
             bias.addmm_(self._ones(len(n)).view(1, -1), n, beta=keep, alpha=scale)

@@ -190,10 +190,14 @@ def test_accumulated_products_keep_what_they_are_told_and_nothing_at_zero(backen
     old = np.nan if keep == 0 else 3.0
     before = 0.0 if keep == 0 else keep * 3.0
 
-    x, n = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 4, 5))
-    out = xp.array(np.full((3, 5), old))
-    xp.linear_outer(xp.array(x), xp.array(n), out, 0.25, keep)
-    np.testing.assert_allclose(xp.host(out), before + 0.25 * np.einsum("tni,tno->io", x, n), rtol=1e-12)
+    for lead in [(2, 4), (4,), (1,), (1, 1)]:
+        x, n = rng.standard_normal((*lead, 3)), rng.standard_normal((*lead, 5))
+        out, bias = xp.array(np.full((3, 5), old)), xp.array(np.full((1, 5), old))
+        xp.linear_outer(xp.array(x), xp.array(n), out, 0.25, keep, bias)
+        expected = x.reshape(-1, 3).T @ n.reshape(-1, 5)
+        np.testing.assert_allclose(xp.host(out), before + 0.25 * expected, rtol=1e-12, atol=1e-14)
+        expected = n.reshape(-1, 5).sum(0)[None]
+        np.testing.assert_allclose(xp.host(bias), before + 0.25 * expected, rtol=1e-12, atol=1e-14)
 
     x, n = rng.standard_normal((2, 3, 4, 4)), rng.standard_normal((2, 5, 4, 4))
     out, bias = xp.array(np.full((5, 3, 1, 1), old)), xp.array(np.full((1, 5, 1, 1), old))
