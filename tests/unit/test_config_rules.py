@@ -12,6 +12,7 @@ from bioplaus import assemble, config
 from bioplaus.config.parts import KINDS
 from bioplaus.construct import make
 from bioplaus.errors import ConfigError
+from bioplaus.train.plan import phases
 
 LAYERS = ["conv1", "fc1", "fc2"]
 SGD = {"recipe": "sgd", "momentum": 0.9, "decay": 0.05}  # rates were chosen by measuring, and may move
@@ -117,6 +118,7 @@ DRMM = {
     "drmm_mpc_nn": ["cross_entropy", "reconstruction", "nonnegativity"],
     "drmm_vi": ["cross_entropy", "reconstruction", "kl"],
     "drmm_vi_nn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
+    "drmm_vi_nn_long": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_vi_nn_dn": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm_vi_nn_uili_sp": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
     "drmm9_uili_sp": ["cross_entropy", "reconstruction", "kl", "nonnegativity"],
@@ -138,6 +140,17 @@ def test_shipped_rules_are_the_rows_of_table_1(rule):
     assert (loaded.data.labels, loaded.data.balanced, loaded.data.labelled_share) == (100, True, 0.5)
     sign = {"kl": -1} if "kl" in DRMM[rule] else {}
     assert {name: spec["sign"] for name, spec in loaded.losses.items() if "sign" in spec} == sign
+
+
+def test_the_long_schedule_goes_from_adam_to_gradient_descent_that_falls_to_1e_4_in_480_epochs():
+    loaded = config.load("drmm_vi_nn_long")
+    adam, descent = phases(loaded)
+    assert (adam.first, adam.end, descent.end) == (0, 20, 400)
+    assert [one.update and one.update["recipe"] for one in loaded.training.timeline()] == [None, "sgd"]
+    rate = loaded.training.timeline()[1].update["rate"]
+    assert [adam.factor(epoch, 0, 300) for epoch in (0, 19)] == [1.0, 1.0]
+    assert rate * descent.factor(20, 0, 300) == 0.2
+    assert rate * descent.factor(499, 0, 300) == pytest.approx(1e-4, rel=2e-3)
 
 
 @pytest.mark.parametrize("rule", ["drmm_hebb", "drmm_em"])
