@@ -256,7 +256,7 @@ class Network:
         parameters = list(self.parameters())
         if not parameters:
             return
-        length = self.xp.sqrt(sum((p.dW * p.dW).sum() for p in parameters))
+        length = self.xp.sqrt(sum(self.xp.inner(p.dW, p.dW) for p in parameters))
         share = longest / self.xp.maximum(length, longest)
         for parameter in parameters:
             self.xp.multiply(parameter.dW, share, out=parameter.dW)
