@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -72,9 +73,12 @@ def warnings_on_one_line() -> Iterator[None]:
         yield
 
 
+HEARD = b"\nStopping after this batch, or after the scores of this epoch. Once more ends at once.\n"
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask for a checkpoint and an end; a second one ends at once."""
+    """Ctrl-C and SIGTERM ask for a checkpoint and an end; a second one ends at once. A terminal is told so."""
     asked = False
 
     def ask(number: int, frame: Any) -> None:
@@ -82,6 +86,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), HEARD)  # print might be what was interrupted
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

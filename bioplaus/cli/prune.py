@@ -59,7 +59,8 @@ def command(
         heads = ("layer", "weights", "FLOP up", "FLOP down", *SHARES, "rendered %", "FLOP %")
         table.show(heads, [_said_both_ways(row) for row in rows])
     counts = f"{fewer['weights']:.1f} times fewer weights, {fewer['flops']:.1f} times fewer operations"
-    click.echo(f"{counts} where zeros are skipped")
+    still = "; weights of dead neurons still count" if total.neurons < 100.0 else ""
+    click.echo(f"{counts} where zeros are skipped{still}")
     if smaller is not None:
         units = ", ".join(f"{name} {before} → {after}" for name, (before, after) in smaller.units.items())
         click.echo(f"{smaller.path}: {units}; {smaller.weights[0]:,} → {smaller.weights[1]:,} weights in arrays")

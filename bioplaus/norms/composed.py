@@ -117,6 +117,10 @@ class Normalization:
         """Training batches wanted after each epoch."""
         return self.stats.collect
 
+    def sees_no_deviation(self, state: Remembered, samples: int) -> bool:
+        """Whether batches of so many samples never differ from their mean: one number is its own."""
+        return samples == 1 and self.stats.centre == "A" and state.mean_map.alone
+
     def init(self, xp: Backend, shape: tuple[int, ...], visits: int = 1, groups: int = 1) -> Remembered:
         """For samples of ``shape`` (C, H, W) or (units,), whose channels are ``groups`` that never mix.
 

@@ -104,6 +104,11 @@ class Averaging:
         return tuple(1 if axis in self.axes else size for axis, size in enumerate(self._split_shape, start=1))
 
     @property
+    def alone(self) -> bool:
+        """Whether a statistic is over a single number of each sample."""
+        return self.box is None and prod(self.stored) == prod(self.shape)
+
+    @property
     def _split_shape(self) -> Shape:
         channels, *space = self.shape
         return self.shape if self.groups == 1 else (self.groups, channels // self.groups, *space)

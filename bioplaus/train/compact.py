@@ -108,6 +108,9 @@ def compact(session: Session, out: str | Path) -> Compact:
     units = {layer.node.name: (len(layer.stays), int(layer.stays.sum())) for layer in layers}
     dead = sum(before - after for before, after in units.values())
     if not dead:
+        masks = [node.survivors.mask for node in large.nodes if node.survivors]
+        if all(bool(mask.all()) for mask in masks):
+            raise RunError(f"{called}: nothing of it is pruned. Train it by a rule that prunes, as uili_np does.")
         raise RunError(
             f"{called}: no unit and no filter is dead. What is pruned are synapses or places of those alive, which "
             "smaller arrays cannot leave out. Nothing was written."

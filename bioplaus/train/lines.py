@@ -13,7 +13,7 @@ from bioplaus.record import Run
 from bioplaus.train.listeners import Listener, Moment
 from bioplaus.train.plan import Phase, phase_of
 from bioplaus.train.session import Session
-from bioplaus.units import GainBias
+from bioplaus.units import GainBias, NormSite
 
 EVERY = 60.0  # seconds between lines within an epoch
 ALWAYS = ("channel", "norm")  # choices that have a column; the others have one where layers differ
@@ -151,6 +151,13 @@ def what_runs(session: Session) -> Iterator[str | Table]:
     coming = range(progress.epoch + 1, session.phases[-1].end + 1)
     if prunings and not any(pruning.due(epoch) for pruning in prunings for epoch in coming):
         yield f"no cut is due at the end of epochs {coming.start} to {coming[-1]}: what exists now stays"
+    fewest = min(phase.samples_per_batch for phase in session.phases)
+    blind = [site.name for site in session.network.norms if _sees_no_deviation(site, fewest)]
+    if blind:
+        yield (
+            f"norm of {', '.join(blind)}: one sample a batch never differs from its own mean, so there is no deviation "
+            "to divide by; take centre: B, as streaming_l1 has it, or more samples a batch"
+        )
     if session.folder is not None:
         yield f"log: {session.folder.path}"
 
@@ -203,6 +210,11 @@ def layers(session: Session) -> Iterator[str | Table]:
     rows = [[name, shapes.get(name, "state"), *(said[choice][i] for choice in columns)] for i, name in enumerate(names)]
     yield Table(["layer", "weights", *columns], _gathered(rows))
     yield from _listed("every layer:", [f"{choice} {said[choice][0]}" for choice in CHOICES if choice not in columns])
+
+
+def _sees_no_deviation(site: NormSite, samples: int) -> bool:
+    asked = getattr(site.norm, "sees_no_deviation", None)
+    return asked is not None and asked(site.stats, samples)
 
 
 def _with_states(layers: list[str], states: Sequence[str]) -> list[str]:

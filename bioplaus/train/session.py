@@ -38,10 +38,12 @@ LIBRARIES = ("numpy", "scipy", "h5py", "torch", "cupy")
 MEAN, SCALE = "data.mean", "data.scale"  # names in a checkpoint
 OWN_ARRAYS = "arrays"  # what a config calls data that were handed over in Python
 LOG_BYTES = 1 << 28  # of rows that may wait for a checkpoint
+REMEDY = "a norm, a channel of smaller weights (nusf for usf), or fewer time steps."
 UNLEARNED = (
     "No rate has had a part in it yet: activities or errors grow from layer to layer, or from step to step. "
-    "Take a norm, a channel of smaller weights (nusf for usf), or fewer time steps."
+    f"Take {REMEDY}"
 )
+LOWER, GROWING = "Lower the rate.", f"If that changes nothing, errors grow on their way: take {REMEDY}"
 PROBE = 100  # samples of the probe batch
 
 
@@ -189,7 +191,8 @@ class Session:
             name = found.layer if found.batch is None else network.first_nonfinite(found.batch)
             where = f"layer {name!r}, step {network.updates}"
             before = network.updates - (found.batch is None)  # dW is looked at after the update it makes
-            advice = "Lower the rate." if before else UNLEARNED
+            symmetric = self.choices()[name]["channel"]["recipe"] == "bp"
+            advice = UNLEARNED if not before else LOWER if symmetric else f"{LOWER} {GROWING}"
             raise NonFinite(f"{where}: {found.what} is not finite ({self.said(name)}). {advice}") from None
         raise NonFinite("a value was not finite, and was when the same steps were made again. Check the machine.")
 

@@ -33,6 +33,17 @@ def test_errors_that_grow_before_anything_was_learned_are_not_blamed_on_the_rate
     assert "Lower the rate" not in done.line and "Take a norm, a channel of smaller weights (nusf for usf)" in done.line
 
 
+def test_errors_that_go_on_growing_are_not_blamed_on_the_rate_alone(program):
+    """Errors through signs are so large that the smallest rate makes something overflow, sooner or later."""
+    text = "network: deep\ninput: [1, 8, 8]\nlayers:\n- flatten\n"
+    text += "".join(f"- fc{i}: {{dense: 300}}\n- relu\n" for i in range(20))
+    (program.folder / "deep.yaml").write_text(text + "- out: {dense: classes}\nloss: softmax_cross_entropy\n")
+    steps = ["--set", "defaults.update.rate=1e-9", "--set", "training.samples_per_batch=1"]
+    done = program("run", "usf", *RUN, "--network", "deep.yaml", "--backend", "numpy", *steps)
+    assert done.code == 1 and re.search("step [1-9]: .* is not finite", done.line)
+    assert "Lower the rate. If that changes nothing, errors grow on their way: take a norm, a channel of " in done.line
+
+
 def test_a_rate_far_too_large(program, backend):
     done = program("run", "sgd", *RUN, "--backend", backend, "--set", "defaults.update.rate=1e6")
     assert (done.code, done.out) == (1, "")

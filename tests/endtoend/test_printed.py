@@ -28,6 +28,17 @@ RUN = [
 ]
 
 
+def test_batches_that_never_differ_from_their_mean_are_told(program):
+    """One sample and one number of it, around its own mean: dense layers, and not where a map has many places."""
+    online = ["--set", "training.samples_per_batch=1", "--set", "training.batches_per_update=1000"]
+    for norm, told in [("streaming", True), ("batch", True), ("streaming_l1", False), ("layer", False)]:
+        done = program(*RUN[:-4], "--epochs", "1", "--out", norm, *online, "--set", f"defaults.norm={norm}")
+        assert done.code == 0, done.err
+        lines = [line for line in done.out.splitlines() if "never differs from its own mean" in line]
+        assert [line.startswith("norm of fc1: one sample a batch") for line in lines] == [True] * told
+    assert "never differs" not in program(*RUN, "--set", "defaults.norm=streaming").out
+
+
 def test_lines(program):
     """All of them fit 80 columns, but the path."""
     done = program(*RUN)

@@ -188,6 +188,8 @@ def test_the_report_on_neurons_and_on_a_network_that_was_never_pruned(inside):
     assert rows[1]["flops_left"] == pytest.approx(rows[1]["neurons"] * rows[0]["active"] / 100)
     plain = inside("prune", "neurons_plain")
     assert plain.code == 0 and "1.0 times fewer weights" in plain.out
+    still = "where zeros are skipped; weights of dead neurons still count"
+    assert still in inside("prune", "neurons").out and still not in plain.out
     assert plain.out.startswith("layer  weights  FLOP   weights %  neurons %  active %  FLOP %\n")
 
 
@@ -438,9 +440,23 @@ def test_a_layer_that_is_dead_keeps_one_unit(dying, tmp_path):
     assert [after for _, after in made.units.values()] == [1, 1, 1, 10] and made.difference == 0.0
 
 
+def test_synapses_of_the_living_cannot_be_left_out(inside, tmp_path):
+    session = lifetime.reread(inside.folder / "synapses_plain")
+    node = session.network.nodes[-1]
+    node.survivors = lifetime.reread(inside.folder / "synapses").network.nodes[0].survivors
+    node.survivors.mask = node.xp.zeros(node.map.shape) + 1.0
+    node.survivors.mask[3, 3] = 0.0
+    with pytest.raises(RunError, match="no unit and no filter is dead"):
+        compact(session, tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
 def test_what_cannot_be_made_smaller_says_why(inside, tmp_path):
     done = inside("prune", "synapses_plain", "--out", "small")
-    assert done.code == 2 and "no unit and no filter is dead" in done.line and not (inside.folder / "small").exists()
+    assert done.code == 2 and done.line.endswith(
+        "nothing of it is pruned. Train it by a rule that prunes, as uili_np does."
+    )
+    assert not (inside.folder / "small").exists()
     (inside.folder / "block.yaml").write_text(
         "network: block\ninput: [1, 8, 8]\nlayers:\n- flatten\n- fc1: {dense: 20}\n"
         "- b: {residual: [{conv2: {dense: 20}}]}\n- relu\n- fc2: {dense: classes}\n"
