@@ -69,6 +69,13 @@ class Dataset:
         return bool(self.train.y.dtype.kind == "f")
 
     @property
+    def untaught(self) -> list[int]:
+        """Classes without a training sample."""
+        if self.has_targets or self.is_text:
+            return []
+        return [int(k) for k in np.flatnonzero(np.bincount(self.train.y, minlength=self.classes) == 0)]
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return tuple(self.train.x.shape[1:])

@@ -135,6 +135,8 @@ def what_runs(session: Session) -> Iterator[str | Table]:
         + f", {about['dtype']}; network {about['network']}, {about['parameters']:,} parameters"
     )
     yield from session.dataset.notes
+    if untaught := session.dataset.untaught:
+        yield f"no training sample of class {', '.join(map(str, untaught))}"
     if told := getattr(session.network.pass_, "about", None):  # a pass that has something to say of itself
         line, *table = told
         yield line
@@ -144,7 +146,8 @@ def what_runs(session: Session) -> Iterator[str | Table]:
     yield from _listed("loss:", [f"{name}: {t.pop('weight', 1.0):g} × {_said(t)}" for name, t in terms.items()])
     if session.labels is not None:
         seen, samples = len(session.labels.index), len(session.dataset.train)
-        yield f"labels: {seen:,} of {samples:,} training samples, {session.labels.share:.0%} of every batch"
+        share = f"{session.labels.share:.0%} of every batch"
+        yield f"labels: {seen:,} of {samples:,} training samples, {share}; the training error is of these"
     if session.config.data.augment:
         yield f"training images: {', '.join(_said_item(item) for item in session.config.data.augment)}"
     prunings = [node.survivors.pruning for node in session.network.nodes if node.survivors is not None]

@@ -25,6 +25,21 @@ def run(arrays, tmp_path):
     )
 
 
+def test_classes_that_nobody_teaches_are_told(arrays, tmp_path, capsys):
+    x, y, x_test, y_test = arrays
+    for held_out, told in [
+        ((2,), ["no training sample of class 2"]),
+        ((0, 1), ["no training sample of class 0, 1"]),
+        ((), []),
+    ]:
+        kept = ~np.isin(y, held_out)
+        given = (x[kept], y[kept], x_test, np.append(y_test[1:], 2))
+        sets = ["training.samples_per_batch=20"]
+        out = tmp_path / str(len(held_out))
+        bioplaus.run("sgd", dataset=given, network=NETWORK, sets=sets, epochs=1, backend="numpy", out=out)
+        assert [line for line in capsys.readouterr().out.splitlines() if "no training sample" in line] == told
+
+
 def test_resumed_with_the_same_arrays_it_equals_one_run(run, arrays, tmp_path):
     more = bioplaus.resume(run.path, dataset=arrays, epochs=4)
     sets = ["training.samples_per_batch=20"]
