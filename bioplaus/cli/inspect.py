@@ -50,12 +50,18 @@ def _rows(tables: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         for depth, part in enumerate(parts):
             if parts[: depth + 1] != shown[: depth + 1]:
                 rows = f"{content['rows']} row{'s' * (content['rows'] != 1)}" if depth + 1 == len(parts) else ""
-                yield ("  " * depth + part + "/", rows, "", "", "")
+                yield ("  " * depth + part + "/", rows, "", "", _times(content) if rows else "")
                 shown = parts[: depth + 1]
         for name, column in content["columns"].items():
             what = column["long_name"] + (f" ({column['units']})" if column["units"] != "1" else "")
             ends = _said(column["first"]), _said(column["last"])
             yield ("  " * len(parts) + name, "×".join(map(str, column["shape"])), *ends, what)
+
+
+def _times(content: dict[str, Any]) -> str:
+    """At how many times a layer is walked, where it is not at all of them."""
+    walked = content.get("walked")
+    return f"walked at {sum(walked)} of {len(walked)} times; these are numbers of those" if walked else ""
 
 
 def _said(value: Any) -> str:

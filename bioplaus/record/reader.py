@@ -267,8 +267,9 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        path, status, attributes, and tables: {path: {rows, columns: {name: {units, long_name, dims, shape, dtype,
-        first, last}}}}. first and last are a number, or least, mean and greatest of the row; NaN and infinities None.
+        path, status, attributes, and tables: {path: {rows, walked, columns: {name: {units, long_name, dims, shape,
+        dtype, first, last}}}}. first and last are a number, or least, mean and greatest of the row; NaN and infinities
+        None. walked is of a layer that is not at every time: at which it is, true or false; first and last are of those
 
     Raises
     ------
@@ -292,22 +293,44 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
         "status": run.status,
         "attributes": plain(run.attributes),
         "tables": {
-            name: {"rows": len(tables[name]), "columns": {c: _column(tables[name], c) for c in columns}}
+            name: {
+                "rows": len(tables[name]),
+                **({"walked": walked.tolist()} if (walked := _walked(tables[name])) is not None else {}),
+                "columns": {c: _column(tables[name], c, walked) for c in columns},
+            }
             for name, columns in chosen.items()
         },
     }
 
 
-def _column(rows: Rows, name: str) -> dict[str, Any]:
-    form = rows._table.columns[name]
+def _walked(rows: Rows) -> np.ndarray | None:
+    """The times (T,) at which a row has numbers; None where that is all of them, or none.
+
+    At a time that a layer is never walked no column has a number of any unit. What diverged there has, in others.
+    """
+    columns = [name for name in rows if rows.axes(name)[:1] == ("time",) and len(rows.axes(name)) > 1]
+    ends = [row for name in columns for row in _ends(rows, name)]
+    walked = np.any([~np.isnan(row).all(tuple(range(1, row.ndim))) for row in ends], axis=0)
+    return walked if walked.any() and not walked.all() else None
+
+
+def _ends(rows: Rows, name: str) -> tuple[Any, Any]:
+    """The first and the last row of a column."""
+    return rows.between(name, 0, 1)[0], rows.between(name, len(rows) - 1, len(rows))[0]
+
+
+def _column(rows: Rows, name: str, walked: np.ndarray | None) -> dict[str, Any]:
+    form, (first, last) = rows._table.columns[name], _ends(rows, name)
+    if walked is not None and rows.axes(name)[:1] == ("time",):
+        first, last = first[walked], last[walked]
     return {
         "units": form.column.units,
         "long_name": form.column.long_name,
         "dims": [ROW, *rows.axes(name)],
         "shape": [len(rows), *form.shape],
         "dtype": np.dtype(form.dtype).name,
-        "first": _brief(rows.between(name, 0, 1)[0]),
-        "last": _brief(rows.between(name, len(rows) - 1, len(rows))[0]),
+        "first": _brief(first),
+        "last": _brief(last),
     }
 
 

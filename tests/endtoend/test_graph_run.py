@@ -60,6 +60,13 @@ def test_a_stopped_run_of_a_graph_goes_on_to_the_bit(program, backend):
     assert np.isfinite(run.metrics.test.error).all()
     seen = np.isfinite(run.layer("h1_h1.conv1").norm.sigma[0]).all(1)  # training makes two visits, testing two more
     assert seen.tolist() == [True, True, False, False]
+    table, _, mean, sigma = program("inspect", "run", "h1_h1.conv1/norm").out.splitlines()[-4:]
+    assert table.split()[:3] == ["norm/", "1", "row"]
+    assert table.endswith("  walked at 2 of 4 times; these are numbers of those")
+    for line, name in ((mean, "mean"), (sigma, "sigma")):
+        ends = np.array(getattr(run.layer("h1_h1.conv1").norm, name), "float64")[[0, -1], :2].reshape(2, -1)
+        shown = [f"{end.min():.3g} … {end.mean():.3g} … {end.max():.3g}" for end in ends]
+        assert line.startswith(f"      {name}") and all(f"  {each}  " in line for each in shown)
     rows = {row.layer: row for row in bioplaus.prune(run.path)[0]}
     assert [rows[f"{edge}.conv1"].flops for edge in ("h1_h1", "h1_h2")] == [2 * 81 * 64 * 3, 2 * 108 * 16 * 4]
 

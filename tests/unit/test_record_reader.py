@@ -149,6 +149,40 @@ def test_describe_is_json_with_first_and_last_values(folder: RunFolder) -> None:
     assert list(describe(run, "layers/b1.fc")["tables"]) == [n for n in run.tables if n.startswith("layers/")]
 
 
+def test_what_is_not_walked_at_every_time_is_described_by_the_times_at_which_it_is(tmp_path: Path) -> None:
+    """A number that diverged is no such time: another column, or another row, has numbers there."""
+    folder, nan = RunFolder.create(tmp_path / "run", "rule: usf\n", {}, {}, {}), np.nan
+    for step in (1, 2):
+        mean, sigma = np.array([[1.0, 2], [nan, nan], [5, 7]]), np.array([[1, 2], [nan, nan], [nan, nan]])
+        late = np.array([[1, 2], [3, 4], [nan, nan]]) if step == 1 else np.full((3, 2), nan)
+        folder.log.add("layers/seldom/norm", step=step, mean=mean * step, sigma=mean, penalty=[0.5, 0.0, 1.0])
+        folder.log.add("layers/seldom_diverged/norm", step=step, mean=mean, sigma=sigma)
+        folder.log.add("layers/later_diverged/norm", step=step, mean=late)
+        folder.log.add("layers/diverged/norm", step=step, mean=np.full((3, 2), nan))
+        folder.log.add("layers/always/norm", step=step, mean=mean[::2], sigma=np.full(2, nan))
+    folder.commit({}, {})
+    found = json.loads(json.dumps(describe(open_run(folder.path), "layers"), allow_nan=False))["tables"]
+    walked = {name.split("/")[1]: table.get("walked") for name, table in found.items()}
+    columns = {name.split("/")[1]: table["columns"] for name, table in found.items()}
+    none = {"min": None, "mean": None, "max": None}
+    assert walked == {
+        "seldom": [True, False, True],
+        "seldom_diverged": [True, False, True],
+        "later_diverged": [True, True, False],
+        "diverged": None,
+        "always": None,
+    }
+    assert columns["seldom"]["mean"]["first"] == {"min": 1.0, "mean": 3.75, "max": 7.0}
+    assert columns["seldom"]["mean"]["last"] == {"min": 2.0, "mean": 7.5, "max": 14.0}
+    assert columns["seldom"]["mean"]["shape"] == [2, 3, 2]
+    assert columns["seldom"]["penalty"]["last"] == {"min": 0.5, "mean": 0.75, "max": 1.0}
+    assert columns["seldom_diverged"]["mean"]["last"]["mean"] == 3.75
+    assert columns["later_diverged"]["mean"]["first"]["mean"] == 2.5
+    for layer, name in (("seldom_diverged", "sigma"), ("later_diverged", "mean"), ("diverged", "mean")):
+        assert columns[layer][name]["last"] == none
+    assert columns["always"]["sigma"]["last"] == none
+
+
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
 def test_a_damaged_or_foreign_log_is_one_line(folder: RunFolder, tmp_path: Path, damage: str) -> None:
     folder.finish({})
