@@ -262,7 +262,8 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     ----------
     path : str, optional
         a table, a column (``layers/conv1/norm/mean``) or the beginning of several tables; all of them without. What
-        begins with the name of a layer may leave ``layers/`` out
+        begins with the name of a layer may leave ``layers/`` out; that of a cell or block (``lstm1``) also means the
+        layers inside it (``lstm1.x``)
 
     Returns
     -------
@@ -279,9 +280,9 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     wanted = (path or "").strip("/")
     tables = {name: Rows(run, name, run._tables[name]) for name in run.tables}
     first, roots = wanted.partition("/")[0], {name.partition("/")[0] for name in tables}
-    if first in run.layers and first not in roots:
+    if first not in roots and any(f"{layer}.".startswith(f"{first}.") for layer in run.layers):
         wanted = f"layers/{wanted}"
-    chosen = {n: list(rows) for n, rows in tables.items() if not wanted or n == wanted or n.startswith(wanted + "/")}
+    chosen = {name: list(rows) for name, rows in tables.items() if not wanted or _lies_in(wanted, name)}
     above, _, name = wanted.rpartition("/")
     if not chosen and above in tables and name in list(tables[above]):
         chosen = {above: [name]}
@@ -301,6 +302,11 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
             for name, columns in chosen.items()
         },
     }
+
+
+def _lies_in(path: str, table: str) -> bool:
+    """Whether a table is what the path names, lies below it, or inside the cell or block that it names."""
+    return table == path or table.startswith((f"{path}/", f"{path}."))
 
 
 def _walked(rows: Rows) -> np.ndarray | None:

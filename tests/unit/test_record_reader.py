@@ -149,6 +149,22 @@ def test_describe_is_json_with_first_and_last_values(folder: RunFolder) -> None:
     assert list(describe(run, "layers/b1.fc")["tables"]) == [n for n in run.tables if n.startswith("layers/")]
 
 
+def test_a_cell_or_block_is_described_with_what_lies_inside_it(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", "rule: usf\n", {}, {}, {})
+    inside = ["layers/h1_h1.conv1/norm", "layers/lstm1.c/norm", "layers/lstm1.x/norm", "layers/lstm1/activity"]
+    for table in ("metrics/test", "layers/lstm10/norm", "layers/lstm2.x/norm", *inside):
+        folder.log.add(table, step=1, mean=np.ones(2))
+    folder.commit({}, {})
+    run = open_run(folder.path)
+    for path in ("lstm1", "layers/lstm1"):
+        assert list(describe(run, path)["tables"]) == inside[1:]
+    assert list(describe(run, "lstm1/activity")["tables"]) == inside[3:]
+    assert list(describe(run, "h1_h1")["tables"]) == inside[:1]  # nothing is recorded of it but of what lies inside
+    for path in ("lstm1.", "lstm", "h1"):
+        with pytest.raises(RunError, match="nothing recorded as"):
+            describe(run, path)
+
+
 def test_what_is_not_walked_at_every_time_is_described_by_the_times_at_which_it_is(tmp_path: Path) -> None:
     """A number that diverged is no such time: another column, or another row, has numbers there."""
     folder, nan = RunFolder.create(tmp_path / "run", "rule: usf\n", {}, {}, {}), np.nan
