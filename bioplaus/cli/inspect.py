@@ -38,6 +38,8 @@ def command(run: str, path: str | None, as_json: bool) -> None:
     click.echo(", ".join(f"{name} {about[name]}" for name in ABOUT if name in about))
     if found["tables"]:
         table.show(HEADS, list(_rows(found["tables"])))
+        if found.get("never_due"):
+            click.echo(_too_short(**found))
     else:
         click.echo("no rows yet: the first come with the first checkpoint.")
 
@@ -56,6 +58,17 @@ def _rows(tables: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             what = column["long_name"] + (f" ({column['units']})" if column["units"] != "1" else "")
             ends = _said(column["first"]), _said(column["last"])
             yield ("  " * len(parts) + name, "×".join(map(str, column["shape"])), *ends, what)
+
+
+def _too_short(never_due: dict[str, str], made: dict[str, int], **found: Any) -> str:
+    """What never came due, and what to do: a line."""
+    keys: dict[str, list[str]] = {}
+    for key, cadence in never_due.items():
+        keys.setdefault(cadence, []).append(key)
+    waiting = ", ".join(f"{', '.join(names)} (every {cadence.removeprefix('1 ')})" for cadence, names in keys.items())
+    so_far = ", ".join(f"{count} {unit}{'s' * (count != 1)}" for unit, count in made.items())
+    advice = f"To have them sooner: bioplaus run with --set 'record.{next(iter(never_due))}=1 update'."
+    return f"never due in {so_far}: {waiting}. {advice}"
 
 
 def _times(content: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
 
 from bioplaus.errors import RunError, nearest
 from bioplaus.record import checkpoint
@@ -93,6 +94,21 @@ class Run:
     def layers(self) -> list[str]:
         """Names of the layers that something was recorded of."""
         return list(dict.fromkeys(name.split("/")[1] for name in self.tables if name.startswith("layers/")))
+
+    @property
+    def made(self) -> dict[str, int]:
+        """How many updates and epochs its rows are of."""
+        updates = max((int(Rows(self, name, table).step[-1]) for name, table in self._tables.items()), default=0)
+        epochs = int(self.metrics.train.epoch[-1]) if "metrics/train" in self._tables else 0
+        return {"update": updates, "epoch": epochs}
+
+    @property
+    def never_due(self) -> dict[str, str]:
+        """What was to be recorded and has not been, as the run was too short: {"norm": "50 updates", ...}."""
+        record = (YAML(typ="safe", pure=True).load(self.config) or {}).get("record", {})
+        every = {key: each.split() for key, each in record.items() if isinstance(each, str) and each != "off"}
+        made = self.made
+        return {key: record[key] for key, (count, unit) in every.items() if int(count) > made[unit.removesuffix("s")]}
 
     @property
     def metrics(self) -> Group:
@@ -270,7 +286,8 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     dict
         path, status, attributes, and tables: {path: {rows, walked, columns: {name: {units, long_name, dims, shape,
         dtype, first, last}}}}. first and last are a number, or least, mean and greatest of the row; NaN and infinities
-        None. walked is of a layer that is not at every time: at which it is, true or false; first and last are of those
+        None. walked, of a layer that is not at every time, says at which it is: first and last are of those. Of more
+        than one table also made and never_due, as a Run has them
 
     Raises
     ------
@@ -293,6 +310,7 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
         "path": str(run.path),
         "status": run.status,
         "attributes": plain(run.attributes),
+        **({} if wanted in tables or above in tables else {"made": run.made, "never_due": run.never_due}),
         "tables": {
             name: {
                 "rows": len(tables[name]),

@@ -149,6 +149,25 @@ def test_describe_is_json_with_first_and_last_values(folder: RunFolder) -> None:
     assert list(describe(run, "layers/b1.fc")["tables"]) == [n for n in run.tables if n.startswith("layers/")]
 
 
+@pytest.mark.parametrize("made", [49, 50, 51])
+def test_what_never_came_due_is_what_wants_more_updates_or_epochs_than_were_made(tmp_path: Path, made: int) -> None:
+    cadences = "{norm: 50 updates, update: 51 updates, activity: 1 epoch, weights: 3 epochs, loss: off, probe: 1}"
+    folder = RunFolder.create(tmp_path / "run", f"rule: usf\nrecord: {cadences}\n", {}, {}, {})
+    folder.commit({}, {})
+    assert open_run(folder.path).made == {"update": 0, "epoch": 0}
+    for epoch in (1, 2):
+        folder.log.add("metrics/train", epoch=epoch, step=epoch)
+    folder.log.add("layers/fc/activity", step=made, mean=np.ones(2))
+    folder.commit({}, {})
+    found = describe(open_run(folder.path))
+    norm, update = {"norm": "50 updates"} if made < 50 else {}, {"update": "51 updates"} if made < 51 else {}
+    assert found["made"] == {"update": made, "epoch": 2}
+    assert found["never_due"] == {**norm, **update, "weights": "3 epochs"}
+    assert "never_due" in describe(open_run(folder.path), "fc")
+    for path in ("fc/activity", "fc/activity/mean"):
+        assert "never_due" not in describe(open_run(folder.path), path)
+
+
 def test_a_cell_or_block_is_described_with_what_lies_inside_it(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", "rule: usf\n", {}, {}, {})
     inside = ["layers/h1_h1.conv1/norm", "layers/lstm1.c/norm", "layers/lstm1.x/norm", "layers/lstm1/activity"]
