@@ -124,8 +124,27 @@ class Run:
     def table(self, path: str) -> Rows:
         """One table by its path, as ``layers/conv1/norm``."""
         if path not in self._tables:
-            raise RunError(f"{self.path}: no table {path!r} in the log{nearest(path, self._tables)}")
+            raise self.absent(path)
         return Rows(self, path, self._tables[path])
+
+    def below(self, path: str) -> list[str]:
+        """Names of the tables and groups in a group, "" being all, or of the columns of a table."""
+        if path in self._tables:
+            return list(self._tables[path].columns)
+        start = f"{path}/" if path else ""
+        return list(dict.fromkeys(n.removeprefix(start).split("/")[0] for n in self.tables if n.startswith(start)))
+
+    def absent(self, path: str) -> RunError:
+        """What to say of a path that names no table: from where on nothing is recorded, and what is there instead."""
+        here, known = "", [*self.below(""), *self.layers]
+        for name in path.split("/"):
+            there = f"{here}/{name}".lstrip("/")
+            if name not in known:
+                due = self.never_due.get(name) if here.startswith("layers/") else None
+                why = f", which is due every {due}" if due else ""
+                return RunError(f"{self.path}: nothing recorded as {there!r}{why}{nearest(name, known)}")
+            here, known = there, self.below(there)
+        return RunError(f"{self.path}: {path!r} is no table{nearest('', known)}")
 
     def weights(self, layer: str) -> np.ndarray:
         """W of a layer at the last checkpoint, in the checkpoint's dtype."""
@@ -194,8 +213,7 @@ class Group:
 
     def __iter__(self) -> Iterator[str]:
         """Names of what is here."""
-        start = self._path + "/"
-        return iter(dict.fromkeys(n.removeprefix(start).split("/")[0] for n in self._run.tables if n.startswith(start)))
+        return iter(self._run.below(self._path))
 
     def __getitem__(self, name: str) -> Any:
         """The table or group of that name."""
@@ -203,7 +221,7 @@ class Group:
         if path in self._run.tables:
             return self._run.table(path)
         if name not in list(self):
-            raise RunError(f"{self._run.path}: nothing recorded as {path!r}{nearest(name, self)}")
+            raise self._run.absent(path)
         return Group(self._run, path)
 
     def __getattr__(self, name: str) -> Any:
@@ -304,8 +322,7 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     if not chosen and above in tables and name in list(tables[above]):
         chosen = {above: [name]}
     if wanted and not chosen:
-        known = [*tables, *(f"{above}/{name}" for name in tables.get(above, ()))]
-        raise RunError(f"{run.path}: nothing recorded as {wanted!r}{nearest(wanted, known)}")
+        raise run.absent(wanted)
     return {
         "path": str(run.path),
         "status": run.status,

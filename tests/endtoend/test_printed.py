@@ -172,7 +172,7 @@ def test_inspect_of_a_log_alone_and_of_what_is_not_there(program):
     assert program("inspect", "copied.h5").out.splitlines()[0] == f"{alone}: finished"
     missing = program("inspect", "run", "layers/conv7")
     assert missing.code == 2
-    assert "nothing recorded as 'layers/conv7'; did you mean 'layers/conv" in missing.line
+    assert "nothing recorded as 'layers/conv7'; did you mean 'conv" in missing.line
 
 
 def test_evaluate_says_what_the_last_epoch_said(program):

@@ -117,9 +117,12 @@ def test_unknown_names_are_suggested(folder: RunFolder) -> None:
         (lambda: run.metrics.tets, "did you mean 'test'"),
         (lambda: run.metrics.test.eror, "did you mean 'error'"),
         (lambda: run.layer("b1.fcc"), "did you mean 'b1.fc'"),
-        (lambda: run.table("layers/b1.fc/nrm"), "did you mean 'layers/b1.fc/norm'"),
+        (lambda: run.table("layers/b1.fc/nrm"), "nothing recorded as 'layers/b1.fc/nrm'; did you mean 'norm'"),
         (lambda: run.weights("fcc"), "did you mean 'fc.W'"),
-        (lambda: describe(run, "metrics/test/eror"), "did you mean 'metrics/test/error'"),
+        (lambda: describe(run, "metrics/test/eror"), "nothing recorded as 'metrics/test/eror'; did you mean 'error'"),
+        (lambda: describe(run, "b1.fcc/norm"), "nothing recorded as 'b1.fcc'; did you mean 'b1.fc'"),
+        (lambda: describe(run, "layers/b1.fcc/norm"), "nothing recorded as 'layers/b1.fcc'; did you mean 'b1.fc'"),
+        (lambda: run.table("layers/b1.fc"), "'layers/b1.fc' is no table. Known: memory, norm, weights."),
     ]:
         with pytest.raises(RunError, match=says) as error:
             ask()
@@ -147,6 +150,26 @@ def test_describe_is_json_with_first_and_last_values(folder: RunFolder) -> None:
     for path in ("b1.fc", "b1.fc/weights", "b1.fc/weights/W"):
         assert describe(run, path)["tables"] == describe(run, f"layers/{path}")["tables"]
     assert list(describe(run, "layers/b1.fc")["tables"]) == [n for n in run.tables if n.startswith("layers/")]
+
+
+def test_of_what_a_layer_lacks_no_other_layer_is_suggested(tmp_path: Path) -> None:
+    """Only what there is of this one; and how often it would be due, where it never was."""
+    folder = RunFolder.create(tmp_path / "run", "rule: usf\nrecord: {norm: 3 updates, update: 9 updates}\n", {}, {}, {})
+    for table in ("conv1/norm", "conv1/update", "conv1/activity", "conv2/activity", "conv2/feedback"):
+        folder.log.add(f"layers/{table}", step=5, mean=np.ones(2))
+    folder.commit({}, {})
+    run, known = open_run(folder.path), "Known: activity, feedback."
+    for name, why in (("norm", ""), ("update", ", which is due every 9 updates")):
+        said = f"{run.path}: nothing recorded as 'layers/conv2/{name}'{why}. {known}"
+        for ask in (
+            lambda name=name: run.layer("conv2")[name],
+            lambda name=name: run.table(f"layers/conv2/{name}"),
+            lambda name=name: describe(run, f"conv2/{name}"),
+            lambda name=name: describe(run, f"conv2/{name}/mean"),
+        ):
+            with pytest.raises(RunError) as error:
+                ask()
+            assert str(error.value) == said
 
 
 @pytest.mark.parametrize("made", [49, 50, 51])
