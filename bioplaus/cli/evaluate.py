@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Loss and error of the network of RUN at its last checkpoint, split by split.
 
-    With --readout the statistics of its norms are first settled anew, on training data, at all times up to it; those of
-    streaming norms stay, and times beyond training have its last.
+    With another --readout than the run's own the statistics of its norms are first settled anew, on training data, at
+    all times up to it; those of streaming norms stay, and times beyond training have its last.
     """
     from bioplaus.train import run as training
 

@@ -38,6 +38,8 @@ def command(run: str, path: str | None, as_json: bool) -> None:
     click.echo(", ".join(f"{name} {about[name]}" for name in ABOUT if name in about))
     if found["tables"]:
         table.show(HEADS, list(_rows(found["tables"])))
+        if found.get("never_due"):
+            click.echo(_too_short(**found))
     else:
         click.echo("no rows yet: the first come with the first checkpoint.")
 
@@ -50,12 +52,29 @@ def _rows(tables: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         for depth, part in enumerate(parts):
             if parts[: depth + 1] != shown[: depth + 1]:
                 rows = f"{content['rows']} row{'s' * (content['rows'] != 1)}" if depth + 1 == len(parts) else ""
-                yield ("  " * depth + part + "/", rows, "", "", "")
+                yield ("  " * depth + part + "/", rows, "", "", _times(content) if rows else "")
                 shown = parts[: depth + 1]
         for name, column in content["columns"].items():
             what = column["long_name"] + (f" ({column['units']})" if column["units"] != "1" else "")
             ends = _said(column["first"]), _said(column["last"])
             yield ("  " * len(parts) + name, "×".join(map(str, column["shape"])), *ends, what)
+
+
+def _too_short(never_due: dict[str, str], made: dict[str, int], **found: Any) -> str:
+    """What never came due, and what to do: a line."""
+    keys: dict[str, list[str]] = {}
+    for key, cadence in never_due.items():
+        keys.setdefault(cadence, []).append(key)
+    waiting = ", ".join(f"{', '.join(names)} (every {cadence.removeprefix('1 ')})" for cadence, names in keys.items())
+    so_far = ", ".join(f"{count} {unit}{'s' * (count != 1)}" for unit, count in made.items())
+    advice = f"To have them sooner: bioplaus run with --set 'record.{next(iter(never_due))}=1 update'."
+    return f"never due in {so_far}: {waiting}. {advice}"
+
+
+def _times(content: dict[str, Any]) -> str:
+    """At how many times a layer is walked, where it is not at all of them."""
+    walked = content.get("walked")
+    return f"walked at {sum(walked)} of {len(walked)} times; these are numbers of those" if walked else ""
 
 
 def _said(value: Any) -> str:

@@ -5,13 +5,14 @@ from bioplaus.config.dump import dump
 from bioplaus.config.files import find, shipped
 from bioplaus.config.layers import LayerItem, size, sized, states, walk, weighted
 from bioplaus.config.load import check_file, load
-from bioplaus.config.schema import Config, Every, Network, Phase, Training, json_schema
+from bioplaus.config.schema import Config, Every, Network, Origins, Phase, Training, json_schema
 
 __all__ = [
     "Config",
     "Every",
     "LayerItem",
     "Network",
+    "Origins",
     "Phase",
     "Training",
     "check_file",

@@ -20,6 +20,7 @@ from bioplaus.data.files import Archive, Member
 from bioplaus.errors import DataError
 
 TEST_SHARE = 0.01  # of a text that comes in one piece, at its end
+SHORTEST = 150  # characters of such a text: two of them are for testing then
 END = "<eos>"  # what the end of a line is, among words
 
 
@@ -99,8 +100,17 @@ class OwnText:
 def characters(name: str, whole: str, symbols: Sequence[str] | None = None) -> Dataset:
     """A text as characters: the first 99 of 100 to learn from, the rest for testing.
 
+    Raises
+    ------
+    DataError       the text is so short that testing would get fewer than two; as ``text``
+
     Source of the split: Liao (2017), ch. 4.
     """
+    if len(whole) < SHORTEST:
+        raise DataError(
+            f"data set {name!r}: the text has {len(whole)} characters. Its last {TEST_SHARE:.0%} is the test text, "
+            f"which must have two at least. Give a text of at least {SHORTEST}."
+        )
     end = round(len(whole) * (1.0 - TEST_SHARE))
     return text(name, {"train": whole[:end], "test": whole[end:]}, symbols or sorted(set(whole[:end])))
 

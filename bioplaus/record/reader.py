@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
 
 from bioplaus.errors import RunError, nearest
 from bioplaus.record import checkpoint
@@ -95,6 +96,21 @@ class Run:
         return list(dict.fromkeys(name.split("/")[1] for name in self.tables if name.startswith("layers/")))
 
     @property
+    def made(self) -> dict[str, int]:
+        """How many updates and epochs its rows are of."""
+        updates = max((int(Rows(self, name, table).step[-1]) for name, table in self._tables.items()), default=0)
+        epochs = int(self.metrics.train.epoch[-1]) if "metrics/train" in self._tables else 0
+        return {"update": updates, "epoch": epochs}
+
+    @property
+    def never_due(self) -> dict[str, str]:
+        """What was to be recorded and has not been, as the run was too short: {"norm": "50 updates", ...}."""
+        record = (YAML(typ="safe", pure=True).load(self.config) or {}).get("record", {})
+        every = {key: each.split() for key, each in record.items() if isinstance(each, str) and each != "off"}
+        made = self.made
+        return {key: record[key] for key, (count, unit) in every.items() if int(count) > made[unit.removesuffix("s")]}
+
+    @property
     def metrics(self) -> Group:
         """The tables train, test and validation, one row per epoch and more where asked for; batch on request."""
         return Group(self, "metrics")
@@ -108,8 +124,27 @@ class Run:
     def table(self, path: str) -> Rows:
         """One table by its path, as ``layers/conv1/norm``."""
         if path not in self._tables:
-            raise RunError(f"{self.path}: no table {path!r} in the log{nearest(path, self._tables)}")
+            raise self.absent(path)
         return Rows(self, path, self._tables[path])
+
+    def below(self, path: str) -> list[str]:
+        """Names of the tables and groups in a group, "" being all, or of the columns of a table."""
+        if path in self._tables:
+            return list(self._tables[path].columns)
+        start = f"{path}/" if path else ""
+        return list(dict.fromkeys(n.removeprefix(start).split("/")[0] for n in self.tables if n.startswith(start)))
+
+    def absent(self, path: str) -> RunError:
+        """What to say of a path that names no table: from where on nothing is recorded, and what is there instead."""
+        here, known = "", [*self.below(""), *self.layers]
+        for name in path.split("/"):
+            there = f"{here}/{name}".lstrip("/")
+            if name not in known:
+                due = self.never_due.get(name) if here.startswith("layers/") else None
+                why = f", which is due every {due}" if due else ""
+                return RunError(f"{self.path}: nothing recorded as {there!r}{why}{nearest(name, known)}")
+            here, known = there, self.below(there)
+        return RunError(f"{self.path}: {path!r} is no table{nearest('', known)}")
 
     def weights(self, layer: str) -> np.ndarray:
         """W of a layer at the last checkpoint, in the checkpoint's dtype."""
@@ -178,8 +213,7 @@ class Group:
 
     def __iter__(self) -> Iterator[str]:
         """Names of what is here."""
-        start = self._path + "/"
-        return iter(dict.fromkeys(n.removeprefix(start).split("/")[0] for n in self._run.tables if n.startswith(start)))
+        return iter(self._run.below(self._path))
 
     def __getitem__(self, name: str) -> Any:
         """The table or group of that name."""
@@ -187,7 +221,7 @@ class Group:
         if path in self._run.tables:
             return self._run.table(path)
         if name not in list(self):
-            raise RunError(f"{self._run.path}: nothing recorded as {path!r}{nearest(name, self)}")
+            raise self._run.absent(path)
         return Group(self._run, path)
 
     def __getattr__(self, name: str) -> Any:
@@ -262,13 +296,16 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     ----------
     path : str, optional
         a table, a column (``layers/conv1/norm/mean``) or the beginning of several tables; all of them without. What
-        begins with the name of a layer may leave ``layers/`` out
+        begins with the name of a layer may leave ``layers/`` out; that of a cell or block (``lstm1``) also means the
+        layers inside it (``lstm1.x``)
 
     Returns
     -------
     dict
-        path, status, attributes, and tables: {path: {rows, columns: {name: {units, long_name, dims, shape, dtype,
-        first, last}}}}. first and last are a number, or least, mean and greatest of the row; NaN and infinities None.
+        path, status, attributes, and tables: {path: {rows, walked, columns: {name: {units, long_name, dims, shape,
+        dtype, first, last}}}}. first and last are a number, or least, mean and greatest of the row; NaN and infinities
+        None. walked, of a layer that is not at every time, says at which it is: first and last are of those. Of more
+        than one table also made and never_due, as a Run has them
 
     Raises
     ------
@@ -278,36 +315,63 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     wanted = (path or "").strip("/")
     tables = {name: Rows(run, name, run._tables[name]) for name in run.tables}
     first, roots = wanted.partition("/")[0], {name.partition("/")[0] for name in tables}
-    if first in run.layers and first not in roots:
+    if first not in roots and any(f"{layer}.".startswith(f"{first}.") for layer in run.layers):
         wanted = f"layers/{wanted}"
-    chosen = {n: list(rows) for n, rows in tables.items() if not wanted or n == wanted or n.startswith(wanted + "/")}
+    chosen = {name: list(rows) for name, rows in tables.items() if not wanted or _lies_in(wanted, name)}
     above, _, name = wanted.rpartition("/")
     if not chosen and above in tables and name in list(tables[above]):
         chosen = {above: [name]}
     if wanted and not chosen:
-        known = [*tables, *(f"{above}/{name}" for name in tables.get(above, ()))]
-        raise RunError(f"{run.path}: nothing recorded as {wanted!r}{nearest(wanted, known)}")
+        raise run.absent(wanted)
     return {
         "path": str(run.path),
         "status": run.status,
         "attributes": plain(run.attributes),
+        **({} if wanted in tables or above in tables else {"made": run.made, "never_due": run.never_due}),
         "tables": {
-            name: {"rows": len(tables[name]), "columns": {c: _column(tables[name], c) for c in columns}}
+            name: {
+                "rows": len(tables[name]),
+                **({"walked": walked.tolist()} if (walked := _walked(tables[name])) is not None else {}),
+                "columns": {c: _column(tables[name], c, walked) for c in columns},
+            }
             for name, columns in chosen.items()
         },
     }
 
 
-def _column(rows: Rows, name: str) -> dict[str, Any]:
-    form = rows._table.columns[name]
+def _lies_in(path: str, table: str) -> bool:
+    """Whether a table is what the path names, lies below it, or inside the cell or block that it names."""
+    return table == path or table.startswith((f"{path}/", f"{path}."))
+
+
+def _walked(rows: Rows) -> np.ndarray | None:
+    """The times (T,) at which a row has numbers; None where that is all of them, or none.
+
+    At a time that a layer is never walked no column has a number of any unit. What diverged there has, in others.
+    """
+    columns = [name for name in rows if rows.axes(name)[:1] == ("time",) and len(rows.axes(name)) > 1]
+    ends = [row for name in columns for row in _ends(rows, name)]
+    walked = np.any([~np.isnan(row).all(tuple(range(1, row.ndim))) for row in ends], axis=0)
+    return walked if walked.any() and not walked.all() else None
+
+
+def _ends(rows: Rows, name: str) -> tuple[Any, Any]:
+    """The first and the last row of a column."""
+    return rows.between(name, 0, 1)[0], rows.between(name, len(rows) - 1, len(rows))[0]
+
+
+def _column(rows: Rows, name: str, walked: np.ndarray | None) -> dict[str, Any]:
+    form, (first, last) = rows._table.columns[name], _ends(rows, name)
+    if walked is not None and rows.axes(name)[:1] == ("time",):
+        first, last = first[walked], last[walked]
     return {
         "units": form.column.units,
         "long_name": form.column.long_name,
         "dims": [ROW, *rows.axes(name)],
         "shape": [len(rows), *form.shape],
         "dtype": np.dtype(form.dtype).name,
-        "first": _brief(rows.between(name, 0, 1)[0]),
-        "last": _brief(rows.between(name, len(rows) - 1, len(rows))[0]),
+        "first": _brief(first),
+        "last": _brief(last),
     }
 
 

@@ -172,8 +172,8 @@ def reread(
 ) -> Session:
     """A session with the network of a run's last checkpoint; the folder is only read.
 
-    ``readout``: testing reads a graph out at this time; its statistics are to be settled anew. ``flags``: the backend
-    and the device to look with, where they are not the run's.
+    ``readout``: testing reads a graph out at this time; if that is not the run's, statistics are to be settled anew.
+    ``flags``: the backend and the device to look with, where they are not the run's.
     """
     folder = RunFolder.open(run)
     _, state, meta = checkpoint.load(folder.path / "checkpoint.h5")
@@ -207,8 +207,10 @@ def _at(
     settings, source = configure(
         folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=allow_code, **flags
     )
+    if readout is not None and readout == _tested_at(settings, folder.path):
+        readout = None  # there is nothing to change
     if readout is not None:
-        settings = _read_out_at(settings, readout, folder.path)
+        settings = _read_out_at(settings, readout)
     planned = meta["epochs"] if epochs is None else epochs  # a run trained on has more than its config says
     settings = trained_on(settings, planned)
     fitted = None
@@ -219,17 +221,25 @@ def _at(
     symbols = meta.get("symbols") if other else None
     session = prepare(settings, source, data_dir=data_dir, fitted=fitted, symbols=symbols)
     session.load(state if readout is None else _for_other_times(state, session.network), meta)
+    session.settled = readout is None
     return session
 
 
-def _read_out_at(settings: config.Config, readout: int, path: Path) -> config.Config:
-    """Tested at another time than the run was."""
+def _tested_at(settings: config.Config, path: Path) -> int:
+    """The time at which testing reads a run's graph out."""
     network = settings.network
     if "readout" not in network.pass_:
         recipe = network.pass_["recipe"]
         raise RunError(f"{path}: network {network.name!r} runs as {recipe}; only a graph is read out at a time.")
-    passed = network.pass_ | {"test_readout": readout}
-    return settings.model_copy(update={"network": replace(network, pass_=passed)})
+    return int(network.pass_.get("test_readout") or network.pass_["readout"])
+
+
+def _read_out_at(settings: config.Config, readout: int) -> config.Config:
+    """Tested at another time than the run was, which messages call ``--readout``."""
+    network = settings.network
+    places = {**network.origins.places, ("pass", "test_readout"): "--readout"}
+    changed = replace(network, pass_=network.pass_ | {"test_readout": readout}, origins=config.Origins(places))
+    return settings.model_copy(update={"network": changed})
 
 
 def _for_other_times(state: Mapping[str, Any], network: Network) -> dict[str, Any]:

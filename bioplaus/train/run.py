@@ -119,7 +119,8 @@ def evaluate(
 ) -> dict[str, Score]:
     """Loss and error of a run's network at its last checkpoint, by split; on another data set where one is given.
 
-    ``readout``: a graph is read out at this time, with statistics of its training data at all times up to it.
+    ``readout``: a graph is read out at this time, with statistics of its training data at all times up to it (those of
+    the run where it is the time the run tests at).
     ``backend``, ``device``: what to compute with, where it is not what the run was trained with; so for all that looks.
     ``begin`` is called with the session before the first sample; ``session.dataset.notes`` says what was resized.
     """
@@ -134,7 +135,7 @@ def evaluate(
         allow_code=allow_code,
     )
     begin(session)
-    _settle(session, anew=readout is not None)
+    _settle(session)
     size = session.phases[-1].samples_per_batch
     return {name: scoring.evaluate(session.network, feed, size) for name, feed in session.answered().items()}
 
@@ -215,11 +216,11 @@ def _settled(run: str | Path, dataset: Any, data_dir: str | Path | None, allow_c
     return session
 
 
-def _settle(session: Session, anew: bool = False) -> None:
+def _settle(session: Session) -> None:
     """Collect statistics for testing, unless those of the last epoch, or of the run it started from, still hold."""
     progress = session.progress
     has_some = progress.epoch or session.config.initial is not None
-    if anew or progress.place or not has_some:
+    if not session.settled or progress.place or not has_some:
         size = session.phases[-1].samples_per_batch
         scoring.collect(session.network, session.feeds["train"], size, progress.epoch)
 

@@ -61,6 +61,7 @@ class Session:
     progress: Progress = field(default_factory=Progress)
     augment: Sequence[Transform] = ()  # what is done to the training images of a batch
     labels: Labels | None = None  # those that may be seen; None: all
+    settled: bool = True  # whether what a checkpoint has for testing is of the times that testing comes to
 
     def __post_init__(self) -> None:
         xp = self.network.xp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import numpy as np
@@ -60,6 +61,13 @@ def test_a_stopped_run_of_a_graph_goes_on_to_the_bit(program, backend):
     assert np.isfinite(run.metrics.test.error).all()
     seen = np.isfinite(run.layer("h1_h1.conv1").norm.sigma[0]).all(1)  # training makes two visits, testing two more
     assert seen.tolist() == [True, True, False, False]
+    table, _, mean, sigma = program("inspect", "run", "h1_h1.conv1/norm").out.splitlines()[-4:]
+    assert table.split()[:3] == ["norm/", "1", "row"]
+    assert table.endswith("  walked at 2 of 4 times; these are numbers of those")
+    for line, name in ((mean, "mean"), (sigma, "sigma")):
+        ends = np.array(getattr(run.layer("h1_h1.conv1").norm, name), "float64")[[0, -1], :2].reshape(2, -1)
+        shown = [f"{end.min():.3g} … {end.mean():.3g} … {end.max():.3g}" for end in ends]
+        assert line.startswith(f"      {name}") and all(f"  {each}  " in line for each in shown)
     rows = {row.layer: row for row in bioplaus.prune(run.path)[0]}
     assert [rows[f"{edge}.conv1"].flops for edge in ("h1_h1", "h1_h2")] == [2 * 81 * 64 * 3, 2 * 108 * 16 * 4]
 
@@ -84,9 +92,26 @@ def test_a_trained_graph_is_read_out_at_any_time(program, rng, norm):
 
     early, late = run("early"), run("late", "network.pass.test_readout=9")
     np.testing.assert_array_equal(early.weights("fc"), late.weights("fc"))  # testing leaves no trace
-    assert score(early, readout=9) == score(late, readout=9) != score(early, readout=5)
-    with pytest.raises(ConfigError, match="no path leads from 'h1' at time 1 to 'h2' at time 1"):
+    assert score(early, readout=7) == score(late, readout=7) != score(early, readout=5)
+    for found, readout in ((early, 5), (late, 9)):  # the one it has: its own score, and nothing settled anew
+        own = {name: found.metrics.test[name][-1] for name in ("loss", "error")}
+        assert score(found, readout=readout) == score(found)
+        assert {name: getattr(score(found, readout=readout), name) for name in own} == own
+    with pytest.raises(
+        ConfigError, match=r"^--readout: pass\.test_readout: no path leads from 'h1' at time 1 to 'h2' a"
+    ):
         score(early, readout=1)
+
+
+def test_the_readout_of_training_is_that_of_testing_where_there_is_no_other(program):
+    command(program, "numpy", "run")
+    args = ["run", "rule.yaml", "--dataset", "digits", "--network", "net.yaml", "--backend", "numpy", "--quiet"]
+    assert program(*args, "--set", "network.pass.test_readout=null", "--out", "run").code == 0
+    own = bioplaus.open_run(program.folder / "run").metrics.test
+    scored = json.loads(program("evaluate", "run", "--readout", 4, "--json").out)["test"]
+    assert (scored["loss"], scored["error"]) == (own.loss[-1], own.error[-1])
+    refused = program("evaluate", "run", "--readout", 1)
+    assert refused.code == 2 and refused.line.startswith("--readout: pass.test_readout: no path leads ")
 
 
 def test_a_network_that_is_no_graph_has_no_readout(program):

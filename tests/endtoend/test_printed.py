@@ -157,9 +157,23 @@ def test_inspect_shows_every_run(program, how):
     shown = next(line for line in program("inspect", "run", "metrics/test").out.splitlines() if "error" in line)
     ends = [f"{rows[i]['test']['error']:.3g}" for i in (0, -1)]
     assert shown.split()[:4] == ["error", str(epochs), *ends] and shown.endswith("(%)")
+    short = f"never due in {14 * epochs} updates, {epochs} epoch{'s' * (epochs > 1)}: norm, feedback, update (every 50 "
+    assert program("inspect", "run").out.splitlines()[-1].startswith(f"{short}updates). To have them sooner: ")
     activity = program("inspect", "run", "layers/conv1/activity/mean").out.splitlines()
     assert activity[-1].split()[:2] == ["mean", f"{epochs}×16"]
     assert [line.strip().split()[0] for line in activity[4:-1]] == ["layers/", "conv1/", "activity/"]
+
+
+def test_inspect_says_how_to_record_what_never_came_due(program):
+    """One line, the way it names has an effect, and nothing is said where all has rows."""
+    sets = ["record.feedback=3 epochs", "record.rendering=off", "record.weights=1 epoch", "record.norm=1 update"]
+    assert program(*RUN, "--quiet", *(word for each in sets for word in ("--set", each))).code == 0
+    advice = "To have them sooner: bioplaus run with --set 'record.feedback=1 update'."
+    said = f"never due in 28 updates, 2 epochs: feedback (every 3 epochs), update (every 50 updates). {advice}"
+    assert program("inspect", "run").out.splitlines()[-1] == said
+    enough = [word for key in ("norm", "feedback", "update") for word in ("--set", f"record.{key}=1 update")]
+    assert program(*RUN[:-1], "enough", "--quiet", *enough).code == 0
+    assert "never due" not in program("inspect", "enough").out
 
 
 def test_inspect_of_a_log_alone_and_of_what_is_not_there(program):
@@ -169,7 +183,7 @@ def test_inspect_of_a_log_alone_and_of_what_is_not_there(program):
     assert program("inspect", "copied.h5").out.splitlines()[0] == f"{alone}: finished"
     missing = program("inspect", "run", "layers/conv7")
     assert missing.code == 2
-    assert "nothing recorded as 'layers/conv7'; did you mean 'layers/conv" in missing.line
+    assert "nothing recorded as 'layers/conv7'; did you mean 'conv" in missing.line
 
 
 def test_evaluate_says_what_the_last_epoch_said(program):

@@ -109,7 +109,7 @@ def test_weights_are_taken_over_and_nothing_is_carried(program: Program):
         (["--set", "training.samples_per_batch=500"], "500 given, the training set has 444 samples of 6 symbols each"),
         (["--set", "data.preprocess=standard"], "data.preprocess: 'standard' given, a text is taken as it is"),
         (["--dataset", "unseen.txt"], "the test text holds '#', which the text trained on has not"),
-        (["--dataset", "short.txt"], "the test text has 1 symbols. Give at least two."),
+        (["--dataset", "short.txt"], "the text has 100 characters. Its last 1% is the test text"),
         (["--network", "bare.yaml"], "layer 'cell': gru runs over time, this network does not. Give the network pass"),
         (["--network", "steps.yaml"], "steps.yaml:3: pass.steps: given 0, wanted a whole number above 0"),
         (["--network", "vector.yaml"], "layer 'cell': gru wants a vector at each step, given whole numbers. "),

@@ -57,11 +57,25 @@ def test_another_text_is_taken_in_the_vocabulary_given(own, tmp_path):
         load(own, symbols=sorted(set(POEM) - {"t"}))
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "has 0 symbols"), (b"\xff\xfe\x00", "Save it as UTF-8 text")])
+@pytest.mark.parametrize(("content", "said"), [(b"", "has 0 characters"), (b"\xff\xfe\x00", "Save it as UTF-8 text")])
 def test_a_file_that_is_no_text_is_refused(tmp_path, content, said):
     (tmp_path / "x.txt").write_bytes(content)
     with pytest.raises(DataError, match=said):
         load(tmp_path / "x.txt")
+
+
+def test_a_text_too_short_to_test_on_is_told_how_long_it_must_be():
+    said = (
+        r"149 characters\. Its last 1% is the test text, which must have two at least\. Give a text of at least 150\."
+    )
+    with pytest.raises(DataError, match=rf"^data set 'x': the text has {said}$"):
+        characters("x", "ab" * 74 + "a")
+    for length in range(150, 1000):
+        assert len(characters("x", ("ab" * 500)[:length]).test) == length - round(0.99 * length) - 1 >= 1
+    with pytest.raises(
+        DataError, match=r"the test text has 1 symbols\. Give at least two\.$"
+    ):  # of another's own split
+        text("x", {"train": "abc", "test": "a"}, "abc")
 
 
 def test_the_fingerprint_knows_symbols_and_what_they_stand_for():

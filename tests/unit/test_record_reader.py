@@ -117,9 +117,12 @@ def test_unknown_names_are_suggested(folder: RunFolder) -> None:
         (lambda: run.metrics.tets, "did you mean 'test'"),
         (lambda: run.metrics.test.eror, "did you mean 'error'"),
         (lambda: run.layer("b1.fcc"), "did you mean 'b1.fc'"),
-        (lambda: run.table("layers/b1.fc/nrm"), "did you mean 'layers/b1.fc/norm'"),
+        (lambda: run.table("layers/b1.fc/nrm"), "nothing recorded as 'layers/b1.fc/nrm'; did you mean 'norm'"),
         (lambda: run.weights("fcc"), "did you mean 'fc.W'"),
-        (lambda: describe(run, "metrics/test/eror"), "did you mean 'metrics/test/error'"),
+        (lambda: describe(run, "metrics/test/eror"), "nothing recorded as 'metrics/test/eror'; did you mean 'error'"),
+        (lambda: describe(run, "b1.fcc/norm"), "nothing recorded as 'b1.fcc'; did you mean 'b1.fc'"),
+        (lambda: describe(run, "layers/b1.fcc/norm"), "nothing recorded as 'layers/b1.fcc'; did you mean 'b1.fc'"),
+        (lambda: run.table("layers/b1.fc"), "'layers/b1.fc' is no table. Known: memory, norm, weights."),
     ]:
         with pytest.raises(RunError, match=says) as error:
             ask()
@@ -147,6 +150,95 @@ def test_describe_is_json_with_first_and_last_values(folder: RunFolder) -> None:
     for path in ("b1.fc", "b1.fc/weights", "b1.fc/weights/W"):
         assert describe(run, path)["tables"] == describe(run, f"layers/{path}")["tables"]
     assert list(describe(run, "layers/b1.fc")["tables"]) == [n for n in run.tables if n.startswith("layers/")]
+
+
+def test_of_what_a_layer_lacks_no_other_layer_is_suggested(tmp_path: Path) -> None:
+    """Only what there is of this one; and how often it would be due, where it never was."""
+    folder = RunFolder.create(tmp_path / "run", "rule: usf\nrecord: {norm: 3 updates, update: 9 updates}\n", {}, {}, {})
+    for table in ("conv1/norm", "conv1/update", "conv1/activity", "conv2/activity", "conv2/feedback"):
+        folder.log.add(f"layers/{table}", step=5, mean=np.ones(2))
+    folder.commit({}, {})
+    run, known = open_run(folder.path), "Known: activity, feedback."
+    for name, why in (("norm", ""), ("update", ", which is due every 9 updates")):
+        said = f"{run.path}: nothing recorded as 'layers/conv2/{name}'{why}. {known}"
+        for ask in (
+            lambda name=name: run.layer("conv2")[name],
+            lambda name=name: run.table(f"layers/conv2/{name}"),
+            lambda name=name: describe(run, f"conv2/{name}"),
+            lambda name=name: describe(run, f"conv2/{name}/mean"),
+        ):
+            with pytest.raises(RunError) as error:
+                ask()
+            assert str(error.value) == said
+
+
+@pytest.mark.parametrize("made", [49, 50, 51])
+def test_what_never_came_due_is_what_wants_more_updates_or_epochs_than_were_made(tmp_path: Path, made: int) -> None:
+    cadences = "{norm: 50 updates, update: 51 updates, activity: 1 epoch, weights: 3 epochs, loss: off, probe: 1}"
+    folder = RunFolder.create(tmp_path / "run", f"rule: usf\nrecord: {cadences}\n", {}, {}, {})
+    folder.commit({}, {})
+    assert open_run(folder.path).made == {"update": 0, "epoch": 0}
+    for epoch in (1, 2):
+        folder.log.add("metrics/train", epoch=epoch, step=epoch)
+    folder.log.add("layers/fc/activity", step=made, mean=np.ones(2))
+    folder.commit({}, {})
+    found = describe(open_run(folder.path))
+    norm, update = {"norm": "50 updates"} if made < 50 else {}, {"update": "51 updates"} if made < 51 else {}
+    assert found["made"] == {"update": made, "epoch": 2}
+    assert found["never_due"] == {**norm, **update, "weights": "3 epochs"}
+    assert "never_due" in describe(open_run(folder.path), "fc")
+    for path in ("fc/activity", "fc/activity/mean"):
+        assert "never_due" not in describe(open_run(folder.path), path)
+
+
+def test_a_cell_or_block_is_described_with_what_lies_inside_it(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", "rule: usf\n", {}, {}, {})
+    inside = ["layers/h1_h1.conv1/norm", "layers/lstm1.c/norm", "layers/lstm1.x/norm", "layers/lstm1/activity"]
+    for table in ("metrics/test", "layers/lstm10/norm", "layers/lstm2.x/norm", *inside):
+        folder.log.add(table, step=1, mean=np.ones(2))
+    folder.commit({}, {})
+    run = open_run(folder.path)
+    for path in ("lstm1", "layers/lstm1"):
+        assert list(describe(run, path)["tables"]) == inside[1:]
+    assert list(describe(run, "lstm1/activity")["tables"]) == inside[3:]
+    assert list(describe(run, "h1_h1")["tables"]) == inside[:1]  # nothing is recorded of it but of what lies inside
+    for path in ("lstm1.", "lstm", "h1"):
+        with pytest.raises(RunError, match="nothing recorded as"):
+            describe(run, path)
+
+
+def test_what_is_not_walked_at_every_time_is_described_by_the_times_at_which_it_is(tmp_path: Path) -> None:
+    """A number that diverged is no such time: another column, or another row, has numbers there."""
+    folder, nan = RunFolder.create(tmp_path / "run", "rule: usf\n", {}, {}, {}), np.nan
+    for step in (1, 2):
+        mean, sigma = np.array([[1.0, 2], [nan, nan], [5, 7]]), np.array([[1, 2], [nan, nan], [nan, nan]])
+        late = np.array([[1, 2], [3, 4], [nan, nan]]) if step == 1 else np.full((3, 2), nan)
+        folder.log.add("layers/seldom/norm", step=step, mean=mean * step, sigma=mean, penalty=[0.5, 0.0, 1.0])
+        folder.log.add("layers/seldom_diverged/norm", step=step, mean=mean, sigma=sigma)
+        folder.log.add("layers/later_diverged/norm", step=step, mean=late)
+        folder.log.add("layers/diverged/norm", step=step, mean=np.full((3, 2), nan))
+        folder.log.add("layers/always/norm", step=step, mean=mean[::2], sigma=np.full(2, nan))
+    folder.commit({}, {})
+    found = json.loads(json.dumps(describe(open_run(folder.path), "layers"), allow_nan=False))["tables"]
+    walked = {name.split("/")[1]: table.get("walked") for name, table in found.items()}
+    columns = {name.split("/")[1]: table["columns"] for name, table in found.items()}
+    none = {"min": None, "mean": None, "max": None}
+    assert walked == {
+        "seldom": [True, False, True],
+        "seldom_diverged": [True, False, True],
+        "later_diverged": [True, True, False],
+        "diverged": None,
+        "always": None,
+    }
+    assert columns["seldom"]["mean"]["first"] == {"min": 1.0, "mean": 3.75, "max": 7.0}
+    assert columns["seldom"]["mean"]["last"] == {"min": 2.0, "mean": 7.5, "max": 14.0}
+    assert columns["seldom"]["mean"]["shape"] == [2, 3, 2]
+    assert columns["seldom"]["penalty"]["last"] == {"min": 0.5, "mean": 0.75, "max": 1.0}
+    assert columns["seldom_diverged"]["mean"]["last"]["mean"] == 3.75
+    assert columns["later_diverged"]["mean"]["first"]["mean"] == 2.5
+    for layer, name in (("seldom_diverged", "sigma"), ("later_diverged", "mean"), ("diverged", "mean")):
+        assert columns[layer][name]["last"] == none
+    assert columns["always"]["sigma"]["last"] == none
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
