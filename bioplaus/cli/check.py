@@ -11,12 +11,14 @@ import click
 from bioplaus.errors import ConfigError, UserError, nearest
 from bioplaus.registry import KINDS
 
+CLASSES = 10  # of a network that is built to see whether it can be
+
 
 @click.command("check")
 @click.argument("words", nargs=-1, required=True, metavar="FILE | KIND NAME")
 @click.option("--allow-code", is_flag=True, help="Let a YAML FILE run the Python files it names.")
 def command(words: tuple[str, ...], allow_code: bool) -> None:
-    """Validate a rule or network FILE; or run the contract on the part NAME of KIND.
+    """Validate a rule or network FILE; or run the contract on the part NAME of KIND. A network is built, too.
 
     NAME is a listed name or a reference to code: ./my_rule.py:MyRule or package.module:Name. Every line printed
     is a claim that held; the first that does not ends the check.
@@ -46,7 +48,11 @@ def _check_file(name: str, allow_code: bool) -> None:
     path = Path(name)
     if not path.exists():
         path = config.find("network" if Path(name).stem in config.shipped("network") else "rule", name)
-    wrong = config.check_file(path, allow_code=allow_code) or list(_wrong_parts(path, allow_code))
+    wrong = (
+        config.check_file(path, allow_code=allow_code)
+        or list(_wrong_parts(path, allow_code))
+        or list(_misfits(path, allow_code))
+    )
     if wrong:
         raise ConfigError("\n".join(wrong))
     click.echo(f"{name}: nothing wrong.")
@@ -65,6 +71,21 @@ def _wrong_parts(path: Path, allow_code: bool) -> Iterator[str]:
             listed(kind, spec, where, allow_code=allow_code)
         except UserError as error:
             yield str(error) if str(error).startswith(where) else f"{where}: {error}"
+
+
+def _misfits(path: Path, allow_code: bool) -> Iterator[str]:
+    """The message of what does not fit together in a network file, found by building it."""
+    from bioplaus import assemble, config
+    from bioplaus.config import text
+
+    if "input" not in text.read(path).data:
+        return
+    plain = {"rule": "check", "defaults": {"update": {"rate": 0.0}}}
+    try:
+        settings = config.load(plain, network=path, allow_code=allow_code)
+        assemble.assembled(settings, classes=CLASSES, xp=assemble.array_library("numpy"))
+    except UserError as error:
+        yield str(error)
 
 
 def _specs(data: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:

@@ -137,7 +137,14 @@ def _written_out(module: str, source: Shape, target: Shape) -> list[Any]:
 def _strides(module: str, source: Shape, target: Shape) -> list[int]:
     kind, count = MODULES[module]
     sides, wanted = source[1:], target[1:]
-    for times in range(count + 1 if len(sides) == len(wanted) == 2 else 0):
+    flat = next((shape for shape in (source, target) if len(shape) != 3), None)
+    if flat is not None:
+        raise Wrong(
+            f"{module} leads from maps to maps, and a state of {by(flat)} is none: write it as [channels, height, "
+            "width], or give the edge a list of layers",
+            "module",
+        )
+    for times in range(count + 1):
         ones, twos = [1] * (count - times), [2] * times
         if kind == "conv" and sides == tuple(side * 2**times for side in wanted):
             return twos + ones

@@ -267,7 +267,7 @@ def test_check_an_unknown_kind(bioplaus):
     assert "did you mean 'channel'?" in err
 
 
-@pytest.mark.parametrize("name", ["usf_bn_bm", "rules/oja.yaml", "lenet"])
+@pytest.mark.parametrize("name", ["usf_bn_bm", "rules/oja.yaml", *config.shipped("network")])
 def test_check_a_shipped_file(bioplaus, name):
     assert bioplaus("check", name) == (0, f"{name}: nothing wrong.\n", "")
 
@@ -302,6 +302,40 @@ def test_check_a_file_names_everything_that_is_wrong(bioplaus, tmp_path, monkeyp
     assert len(err.splitlines()) == len(messages)
     for line, message in zip(err.splitlines(), messages, strict=True):
         assert message in line
+
+
+CONV = (
+    "network: net\ninput: [1, 8, 8]\n{}layers:\n- conv1: {{conv: 4, kernel: 3, pad: half}}\n- {}\n"
+    "- out: {{dense: classes}}\n"
+)
+GRAPH = (
+    "network: net\ninput: [1, 8, 8]\npass: {{recipe: graph, readout: {}}}\n"
+    "prenet: [{{conv1: {{conv: 4, kernel: 3, pad: half}}}}]\n"
+    "states: {{h1: [4, 8, 8], h2: {}}}\nedges:\n  up: {{from: h1, to: h2, module: BRCx2{}}}\n"
+    "postnet: [globalmeanpool, {{out: {{dense: classes}}}}]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CONV.format("", "conv2: {conv: 2, kernel: 99}"), "net.yaml:5: layers.1.conv2: layer 'conv2': a 99×99 kernel"),
+        (CONV.format("", "maxpool: 20"), "net.yaml:5: layers.1: layer 'maxpool': a 20×20 window does not fit"),
+        (CONV.format("pass: generative\n", "tanh"), "net.yaml:6: layers.1: layer 'conv1': nothing can be rendered"),
+        (GRAPH.format(1, "[8, 4, 4]", ""), "net.yaml:3: pass.readout: no path leads"),
+        (GRAPH.format(3, "[8, 4, 4]", ", open: [5, 3]"), "net.yaml:7: edges.up.open: given [5, 3], wanted"),
+        (
+            GRAPH.format(3, "[8, 4]", ""),
+            "net.yaml:7: edges.up.module: BRCx2 leads from maps to maps, and a state of 8×4",
+        ),
+    ],
+)
+def test_check_builds_a_network(bioplaus, tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text(text + "loss: softmax_cross_entropy\n")
+    code, out, err = bioplaus("check", "net.yaml")
+    assert (code, out) == (2, "") and err.startswith(f"bioplaus: {message}") and err.count("\n") == 1
+    assert bioplaus("check", "net.yaml") == (code, out, err)
 
 
 def test_check_runs_the_code_a_file_names_only_when_allowed(bioplaus, tmp_path, monkeypatch):
