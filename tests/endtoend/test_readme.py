@@ -73,8 +73,9 @@ def agrees(shown: str, printed: str) -> bool:
 
 
 @pytest.mark.slow
-def test_readme_does_what_it_says(tmp_path):
-    assert follow(README.read_text(encoding="utf-8"), tmp_path) > 0
+@pytest.mark.parametrize("page", [README, README.parent / "docs/time.md"], ids=lambda page: page.name)
+def test_a_page_does_what_it_says(tmp_path, page):
+    assert follow(page.read_text(encoding="utf-8"), tmp_path) > 0
 
 
 @pytest.mark.parametrize(
