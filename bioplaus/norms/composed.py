@@ -36,7 +36,8 @@ class Remembered(dict[str, Array]):
     ----------
     mean_map, power_map : M_A and M_B, fitted to the samples
     learned, errors : the numbers the operation learns, and the errors at them of the latest way back
-    known : visits at which there is something to test with
+    visits : how many there may be
+    known : those at which there is something to test with
     latest : by visit, what the norm of each sample saw last
     weights, held : what a streaming memory has worked out, of the latest visit and since the latest update
     """
@@ -45,6 +46,7 @@ class Remembered(dict[str, Array]):
     power_map: Averaging
     learned: dict[str, Array]
     errors: dict[str, Array]
+    visits: int
     known: set[int]
     latest: dict[int, Any]
     weights: dict[str, Array]
@@ -129,6 +131,7 @@ class Normalization:
         ShapeError      the reference cannot be had from such samples
         """
         state = Remembered()
+        state.visits = visits
         state.mean_map, state.power_map = (ref.fit(xp, shape, groups) for ref in self.op.references(self.ref))
         state |= self.stats.init(xp, visits, {"mean": state.mean_map.stored, "sigma": state.power_map.stored})
         if self.l1:

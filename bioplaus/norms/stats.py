@@ -138,17 +138,11 @@ class Sample(Moments):
         """Nothing moves with the weights."""
 
     def looks(self, state: Any) -> dict[str, Array]:
-        """Mean and sigma of the latest batch, averaged over its samples."""
-        visits = [state.latest[visit] for visit in sorted(state.latest)]
-        found = {
-            name: [
-                mean
-                for _, now, steps in visits
-                for mean in now[name].reshape((steps, -1, *now[name].shape[1:])).mean(1)
-            ]
-            for name in STATISTICS
-        }
-        return {name: visits[0][0].stack(means) for name, means in found.items() if visits}
+        """Mean and sigma of the latest batch, averaged over its samples; not a number at a visit that was not made."""
+        if not state.latest:
+            return {}
+        xp, _, together = next(iter(state.latest.values()))
+        return {name: xp.stack(_means(state, name, 1 if together > 1 else state.visits)) for name in STATISTICS}
 
     def stored(self, state: State, name: str, at: At) -> Array:
         """Never asked for."""
@@ -403,6 +397,16 @@ class Streaming(Moments):
         """
         seen = state["begun"] + state["count"]
         return {name: _once(seen, value) for name, value in state.items() if name.endswith(STATISTICS)}
+
+
+def _means(state: Any, name: str, visits: int) -> list[Array]:
+    """By time step: where several are one visit, all of its."""
+    made = {
+        visit: now[name].reshape((steps, -1, *now[name].shape[1:])).mean(1)
+        for visit, (_, now, steps) in state.latest.items()
+    }
+    absent = next(iter(made.values())) * float("nan")
+    return [row for visit in range(visits) for row in made.get(visit, absent)]
 
 
 def _once(seen: Array, value: Array) -> Array:

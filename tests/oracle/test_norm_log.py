@@ -72,6 +72,13 @@ def test_statistics_of_each_sample_are_shown_as_averages_over_samples(backends, 
     np.testing.assert_allclose(xp.host(looks["sigma"]), wanted[1], rtol=1e-11)
     norm.loaded(state)
     assert norm.looks(state) == {}
+    with xp.scope():
+        norm.forward(xp, xp.array(x[1, 1]), state, LEARN._replace(visit=1))
+    looks = norm.looks(state)
+    for name, value in (("mean", wanted[0]), ("sigma", wanted[1])):
+        found = xp.host(looks[name])
+        np.testing.assert_allclose(found[1], value[1], rtol=1e-11)
+        assert np.isnan(found[[0, 2]]).all()
 
 
 @pytest.mark.parametrize("cell", [{"rnn": 4}, {"gru": 4}])
