@@ -80,7 +80,8 @@ def _times(content: dict[str, Any]) -> str:
 def _said(value: Any) -> str:
     """A row in a few letters: ``0.031``, or ``-1.2 … 0.03 … 1.4`` for least, mean and greatest."""
     if isinstance(value, dict):
-        return " … ".join(_said(value[name]) for name in ("min", "mean", "max"))
+        missing = f", {value['not_numbers']} not a number" if "not_numbers" in value else ""
+        return " … ".join(_said(value[name]) for name in ("min", "mean", "max")) + missing
     if value is None:
         return "not a number"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -303,9 +303,10 @@ def describe(run: Run, path: str | None = None) -> dict[str, Any]:
     -------
     dict
         path, status, attributes, and tables: {path: {rows, walked, columns: {name: {units, long_name, dims, shape,
-        dtype, first, last}}}}. first and last are a number, or least, mean and greatest of the row; NaN and infinities
-        None. walked, of a layer that is not at every time, says at which it is: first and last are of those. Of more
-        than one table also made and never_due, as a Run has them
+        dtype, first, last}}}}. first and last are a number, or least, mean and greatest of the row's numbers, with
+        not_numbers where some are none (as the kurtosis of a unit that never changes); NaN and infinities None.
+        walked, of a layer that is not at every time, says at which it is: first and last are of those. Of more than
+        one table also made and never_due, as a Run has them
 
     Raises
     ------
@@ -380,4 +381,7 @@ def _brief(row: Any) -> Any:
         return plain(row)
     if not np.size(row):
         return None
-    return plain({"min": np.min(row), "mean": np.mean(row, dtype="float64"), "max": np.max(row)})
+    missing = int(np.isnan(row).sum()) if np.issubdtype(np.asarray(row).dtype, np.floating) else 0
+    there = row[~np.isnan(row)] if 0 < missing < np.size(row) else row
+    brief = {"min": np.min(there), "mean": np.mean(there, dtype="float64"), "max": np.max(there)}
+    return plain(brief | ({"not_numbers": missing} if there is not row else {}))

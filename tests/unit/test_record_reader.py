@@ -236,7 +236,8 @@ def test_what_is_not_walked_at_every_time_is_described_by_the_times_at_which_it_
     assert columns["seldom"]["penalty"]["last"] == {"min": 0.5, "mean": 0.75, "max": 1.0}
     assert columns["seldom_diverged"]["mean"]["last"]["mean"] == 3.75
     assert columns["later_diverged"]["mean"]["first"]["mean"] == 2.5
-    for layer, name in (("seldom_diverged", "sigma"), ("later_diverged", "mean"), ("diverged", "mean")):
+    assert columns["seldom_diverged"]["sigma"]["last"] == {"min": 1.0, "mean": 1.5, "max": 2.0, "not_numbers": 2}
+    for layer, name in (("later_diverged", "mean"), ("diverged", "mean")):
         assert columns[layer][name]["last"] == none
     assert columns["always"]["sigma"]["last"] == none
 
