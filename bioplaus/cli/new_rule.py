@@ -253,7 +253,9 @@ IMPORTS = {
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to make.  [default: ./bioplaus-NAME]")
 def command(name: str, kind: str, out: Path | None) -> None:
     """Make a working plug-in package: a part called NAME, a rule that uses it, and a test that runs its contract."""
-    if not (name.isidentifier() and name.islower() and name.isascii()) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise ConfigError(f"NAME: {name!r} is a word of Python's own. Choose another name, such as my_{name}.")
+    if not (name.isidentifier() and name.islower() and name.isascii()):
         raise ConfigError(f"NAME: given {name!r}, wanted lower-case letters, digits and '_', such as my_rule.")
     if name in names(kind) or name in ("none", "recipe"):
         raise ConfigError(f"NAME: there is a {kind} {name!r} already, in {origin(kind, name)}. Choose another name.")
