@@ -288,7 +288,7 @@ WRONG = {
         HEAD,
         A_B,
         "  a_b: {from: a, to: b, module: BRCx2}",
-    ): "n.yaml:7: edges.a_b.module: BRCx2 halves maps up to 2 times; it does not lead from 3 to 3.",
+    ): "n.yaml:7: edges.a_b.module: BRCx2 leads from maps to maps, and a state of 3 is none: write it as [channels, height, width]",
     (
         HEAD,
         A_B,
