@@ -52,8 +52,9 @@ class Remembered(dict[str, Array]):
     weights: dict[str, Array]
     held: dict[tuple[str, str, int], tuple[Array, Any, Any]]
 
-    def __init__(self, arrays: State | None = None) -> None:
+    def __init__(self, arrays: State | None = None, visits: int = 1) -> None:
         super().__init__(arrays or {})
+        self.visits = visits
         self.learned, self.errors, self.known, self.latest, self.weights, self.held = {}, {}, set(), {}, {}, {}
 
 
@@ -130,8 +131,7 @@ class Normalization:
         ------
         ShapeError      the reference cannot be had from such samples
         """
-        state = Remembered()
-        state.visits = visits
+        state = Remembered(visits=visits)
         state.mean_map, state.power_map = (ref.fit(xp, shape, groups) for ref in self.op.references(self.ref))
         state |= self.stats.init(xp, visits, {"mean": state.mean_map.stored, "sigma": state.power_map.stored})
         if self.l1:

@@ -146,7 +146,7 @@ def check_norm_stats(stats: Any, claims: Claims) -> None:
     said = stats.p >= 1.0 and stats.centre in ("A", "B", "C") and stats.eps >= 0.0
     claims(said, "p, centre and eps say what is taken")
     xp, shape = NumPy("float64"), (4, 1, 1)
-    state = Remembered(stats.init(xp, 2, {"mean": shape, "sigma": shape}))
+    state = Remembered(stats.init(xp, 2, {"mean": shape, "sigma": shape}), visits=2)
     now = {"mean": normal(xp, "mean", (1, *shape)), "sigma": abs(normal(xp, "sigma", (1, *shape)))}
     away: dict[str, float] = {}  # of what is taken at first
 
