@@ -326,7 +326,7 @@ GRAPH = (
         (GRAPH.format(3, "[8, 4, 4]", ", open: [5, 3]"), "net.yaml:7: edges.up.open: given [5, 3], wanted"),
         (
             GRAPH.format(3, "[8, 4]", ""),
-            "net.yaml:7: edges.up.module: BRCx2 leads from maps to maps, and a state of 8×4",
+            "net.yaml:5: states.h2: given 8×4, wanted channels × height × width: a named module",
         ),
     ],
 )
