@@ -431,6 +431,7 @@ def test_nothing_that_is_gone_comes_back_and_what_is_left_is_logged(engine, on, 
         ({"recipe": "below", "use": [0.5, 2.0], "at": [1, 2]}, "cut: use is 2.0; wanted a share of the samples"),
         ({"recipe": "wilson", "use": 2.0}, "use is 2.0; wanted a number between 0 and 1"),
         ({"recipe": "quality"}, "cut: quality judges weights, here are averages"),
+        ({"recipe": "prune", "rate": -0.1}, r"cut: 'prune' has no parameter 'rate'\. Known: at, share\."),
         ({"recipe": "pruen"}, "no pruning cut named 'pruen'; did you mean 'prune'?"),
     ],
 )

@@ -291,6 +291,10 @@ def test_check_a_shipped_file(bioplaus, name):
             "rule: mine\nlayers: [{a: {norm: bach}}, {a: {norm: none}}]\n",
             ["mine.yaml:2: layers.0.a.norm: no norm named"],
         ),
+        (
+            "rule: mine\ndefaults:\n  pruning: {recipe: uili_sp, cut: {recipe: prune, rate: -0.1}}\n",
+            ["mine.yaml:3: defaults.pruning: cut: 'prune' has no parameter 'rate'. Known: at, share."],
+        ),
         ("rule: mine\ndefalts: {}\n", ["mine.yaml:2"]),
     ],
 )
