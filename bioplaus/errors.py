@@ -76,7 +76,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         ``"; did you mean 'usf'? Known: bp, usf."``, or only the list where nothing is close.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    alike = [each for each in names if each[:1] == name[:1]]  # what begins otherwise has to be closer: rate is no at
+    close = difflib.get_close_matches(name, names, 1, 0.7) or difflib.get_close_matches(name, alike, 1, 0.6)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     if not names:
         return hint

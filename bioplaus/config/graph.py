@@ -60,11 +60,31 @@ def read_edges(states: Mapping[str, Shape], edges: Mapping[str, Any], reader: Re
     """
     found: dict[str, Edge] = {}
     for name, given in edges.items():
+        if flat := _flat(given, states):
+            reader.problems += [_no_maps(states[state], state) for state in flat]
+            continue
         try:
             found[name] = _edge(name, given, states, found, reader)
         except Wrong as error:
             reader.problems.append(Wrong(error.text, "edges", name, *error.inside))
     return tuple(found.values())
+
+
+def _flat(edge: Any, states: Mapping[str, Shape]) -> list[str]:
+    """The ends of an edge that are no maps, where it has a named module."""
+    if not isinstance(edge.module, str) or edge.module not in MODULES:
+        return []
+    return [state for state in (edge.from_, edge.to) if state in states and len(states[state]) != 3]
+
+
+def _no_maps(shape: Shape, state: str) -> Wrong:
+    """The same words whichever edge asks, so that they are said once."""
+    return Wrong(
+        f"given {by(shape)}, wanted channels × height × width: a named module leads from maps to maps. "
+        "Write [channels, height, width], or give its edges lists of layers",
+        "states",
+        state,
+    )
 
 
 def _edge(name: str, given: Any, states: Mapping[str, Shape], above: Mapping[str, Edge], reader: Reader) -> Edge:
@@ -137,13 +157,6 @@ def _written_out(module: str, source: Shape, target: Shape) -> list[Any]:
 def _strides(module: str, source: Shape, target: Shape) -> list[int]:
     kind, count = MODULES[module]
     sides, wanted = source[1:], target[1:]
-    flat = next((shape for shape in (source, target) if len(shape) != 3), None)
-    if flat is not None:
-        raise Wrong(
-            f"{module} leads from maps to maps, and a state of {by(flat)} is none: write it as [channels, height, "
-            "width], or give the edge a list of layers",
-            "module",
-        )
     for times in range(count + 1):
         ones, twos = [1] * (count - times), [2] * times
         if kind == "conv" and sides == tuple(side * 2**times for side in wanted):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -44,8 +44,7 @@ def part(value: Any) -> Spec:
         raise Wrong("given an empty mapping, wanted a name or a mapping with 'recipe'")
     if "recipe" in value and not (isinstance(value["recipe"], str) and value["recipe"]):
         raise Wrong(f"given {written(value['recipe'])}, wanted a name", "recipe")
-    for key, inner in value.items():
-        _check_parameter(key, inner, (key,))
+    _check_numbers(value)
     if value.get("recipe") == "none" and len(value) > 1:
         raise Wrong("'none' takes no parameters", next(key for key in value if key != "recipe"))
     return dict(value)
@@ -67,10 +66,13 @@ def channel(value: Any) -> Spec:
 def update(value: Any) -> Spec | list[Any]:
     """A recipe, or a list of links that ends with ``rate``."""
     if isinstance(value, list | tuple):
-        return [_link(link, place) for place, link in enumerate(value)]
+        links = [_link(link, place) for place, link in enumerate(value)]
+        _check_rates(links)
+        return links
     spec = optional_part(value)
     if spec.get("recipe") == "none":
         raise Wrong("given none, wanted an update; to clamp a layer write plasticity: none")
+    _check_rates(spec)
     return spec
 
 
@@ -103,23 +105,34 @@ def _link(value: Any, place: int) -> Any:
         return value
     if not isinstance(value, Mapping) or not value:
         raise Wrong(f"given {written(value)}, wanted a link such as sign or {{momentum: 0.9}}", place)
-    for key, inner in value.items():
-        _check_parameter(key, inner, (place, key))
+    _check_numbers(value, (place,))
     return dict(value)
 
 
-def _check_parameter(key: str | int, value: Any, inside: tuple[str | int, ...]) -> None:
-    """What can be said before the part is known: numbers are numbers, and a rate is not negative."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        raise Wrong(f"given the text {value!r}, wanted a number: leave the quotes out", *inside)
-    if key == "rate" and not isinstance(value, Mapping | list):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Wrong(f"given {written(value)}, wanted a number", *inside)
-        if value < 0:
-            raise Wrong(f"given {value}, wanted a number of at least 0", *inside)
+def _check_numbers(value: Any, inside: tuple[str | int, ...] = ()) -> None:
+    """What can be said before the part is known: numbers are numbers."""
+    for keys, inner in _parameters(value, inside):
+        if isinstance(inner, str) and _NUMBER.fullmatch(inner):
+            raise Wrong(f"given the text {inner!r}, wanted a number: leave the quotes out", *keys)
+
+
+def _check_rates(value: Any) -> None:
+    """What can be said of an update before its links are known: a rate is not negative."""
+    for keys, inner in _parameters(value):
+        if keys[-1] != "rate" or isinstance(inner, Mapping | list):
+            continue
+        if isinstance(inner, bool) or not isinstance(inner, int | float):
+            raise Wrong(f"given {written(inner)}, wanted a number", *keys)
+        if inner < 0:
+            raise Wrong(f"given {inner}, wanted a number of at least 0", *keys)
+
+
+def _parameters(value: Any, inside: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """(keys, value) of everything inside a value."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for inner_key, inner in items:
-        _check_parameter(inner_key, inner, (*inside, inner_key))
+    for key, inner in items:
+        yield (*inside, key), inner
+        yield from _parameters(inner, (*inside, key))
 
 
 _PART = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from bioplaus.backend.base import Array
-from bioplaus.norms.reference import WINDOW, Border, Neighbours, Reference
+from bioplaus.norms.reference import Border, Neighbours, Reference
 
 Numbers = Mapping[str, Array]  # what is learned, one element each
 Constant = Any  # a number, or an array of one element
@@ -80,7 +80,7 @@ class Divisive:
     """y = gamma v / (sigma^2 + M_B |v|^p)^(1/p), v = x - M_A x.
 
     Without windows, A and B are the norm's reference, all alike: batch or layer normalization with a constant sigma.
-    ``sum`` gives A a window around each unit, ``suppression`` B (as ``sum`` where left out); see the reference
+    ``sum`` gives A a window around each unit, ``suppression`` B (as A where left out); see the reference
     ``neighbours``. ``learn``: sigma learns, starting from ``sigma``.
 
     Source: NINAI report (2017), eq. 10 to 12; Ren, Liao, Urtasun, Sinz & Zemel (2017), Normalizing the normalizers.
@@ -96,8 +96,6 @@ class Divisive:
     def __post_init__(self) -> None:
         if not self.sigma >= 0.0:
             raise ValueError(f"sigma is {self.sigma}; wanted 0 or more")
-        if self.suppression is not None and self.sum is None:
-            raise ValueError("suppression is given without sum; give both windows, or sum alone for both")
         for name in ("sum", "suppression"):
             window = getattr(self, name)
             if window is not None and window < 1:
@@ -115,9 +113,10 @@ class Divisive:
 
     def references(self, ref: Reference) -> tuple[Reference, Reference]:
         """The norm's reference, or windows."""
-        if self.sum is None:
-            return ref, ref
-        return Neighbours(self.sum, self.border), Neighbours(self.suppression or self.sum, self.border)
+        if self.suppression is not None and self.sum is None and ref.over_samples:
+            raise ValueError("suppression is given without sum; give both windows, or sum alone for both")
+        A = ref if self.sum is None else Neighbours(self.sum, self.border)
+        return A, A if self.suppression is None else Neighbours(self.suppression, self.border)
 
     def constants(self, numbers: Numbers) -> tuple[Constant, Constant]:
         """k0 = sigma^2, k1 = 1."""
@@ -137,14 +136,14 @@ class Divisive:
 class GenerativeDivisive:
     """y = v / sqrt(s) + b,  s = (alpha + 1e-10 + M v^2 / (sigma + 1e-5)^2) / 2,  v = x - M x; alpha, sigma, b learned.
 
-    ``window``: of the average around each place, over all channels: the size of the layer's filters. The divisor is
-    the estimate of a local scale that is drawn from an inverse gamma distribution (NINAI report, appendix, with its
-    beta = 1).
+    ``window``: of the average around each place, over all channels: the size of the layer's filters; where left out 5,
+    or the widest that fits. The divisor is the estimate of a local scale that is drawn from an inverse gamma
+    distribution (NINAI report, appendix, with its beta = 1).
 
     Source: NINAI report (2017), divisive normalization in the DRMM; constants from its authors' code.
     """
 
-    window: int = WINDOW
+    window: int | None = None
     alpha: float = 1.0
     sigma: float = 0.5
     b: float = 0.0

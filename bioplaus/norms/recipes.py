@@ -11,7 +11,7 @@ from bioplaus.construct import make
 from bioplaus.errors import UserError
 from bioplaus.norms.composed import Normalization, Sparse, composed
 from bioplaus.norms.operation import Divisive, GenerativeDivisive, Standardize
-from bioplaus.norms.reference import WINDOW, Border, Neighbours, ba1, ba6, sp1, sp2
+from bioplaus.norms.reference import Border, Neighbours, ba1, ba6, sp1, sp2
 from bioplaus.norms.stats import Batch, Centre, Sample, Streaming
 
 
@@ -166,7 +166,7 @@ def layer_star(sigma: float = 0.5, l1: float = 0.005, affine: bool = False) -> N
 
 
 def divisive(
-    window: int = WINDOW,
+    window: int | None = None,
     suppression: int | None = None,
     sigma: float = 1.0,
     learn: bool = False,
@@ -176,17 +176,18 @@ def divisive(
 ) -> Normalization:
     """Divisive normalization by the activity around each unit, over all channels of the sample.
 
-    ``window`` is where the mean is taken, ``suppression`` where the power is (as ``window`` where left out): boxes in
-    space; in dense layers a stretch of unit indices. ``sigma`` is fixed, or learned from there.
+    ``window`` is where the mean is taken (where left out 5, or the widest that fits), ``suppression`` where the power
+    is (as ``window`` where left out): boxes in space; in dense layers a stretch of unit indices. ``sigma`` is fixed, or
+    learned from there.
 
     Source: Ren, Liao, Urtasun, Sinz & Zemel (2017), DN; NINAI report (2017), eq. 10 to 12.
     """
-    ref, op = Neighbours(window, border), Divisive(sigma, window, suppression, border, learn=learn)
+    ref, op = Neighbours(window, border), Divisive(sigma, None, suppression, border, learn=learn)
     return composed(ref, Sample(eps=0.0 if op.bounded else 1e-5), op, affine, l1)
 
 
 def divisive_star(
-    window: int = WINDOW,
+    window: int | None = None,
     suppression: int | None = None,
     sigma: float = 0.5,
     l1: float = 0.005,
@@ -201,10 +202,10 @@ def divisive_star(
     return divisive(window, suppression, sigma, learn, border, affine, l1)
 
 
-def drmm_divisive(window: int = WINDOW, alpha: float = 1.0, sigma: float = 0.5, b: float = 0.0) -> Normalization:
+def drmm_divisive(window: int | None = None, alpha: float = 1.0, sigma: float = 0.5, b: float = 0.0) -> Normalization:
     """Divisive normalization as in the deep rendering mixture model: alpha, sigma and b learned, one of each per layer.
 
-    ``window`` is the size of the layer's filters.
+    ``window`` is the size of the layer's filters; where left out 5, or the widest that fits.
 
     Source: NINAI report (2017), divisive normalization in the DRMM.
     """

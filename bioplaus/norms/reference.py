@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 Letter = Literal["N", "C", "H", "W"]
 Border = Literal["zero", "valid_count"]
 
-WINDOW = 5  # of BA3, BA4, SP3 and SP4 where none is given
+WINDOW = 5  # where none is given, or the widest that fits
 
 
 class Reference(Protocol):
@@ -176,7 +176,7 @@ class Axes:
         channels, space = _grouped(shape, groups), shape[1:]
         box, elements = None, channels if "C" in self.over else 1
         if space and self.window is not None:
-            reach = self._reach(space)
+            reach = _fitting(self.window, *_map(space), self.shrinks)
             box, elements = Box.fit(xp, (space[0], space[1]), (reach, reach), "valid_count"), elements * reach * reach
         elif space:
             elements *= prod(size for letter, size in zip("HW", space, strict=True) if letter in self.over)
@@ -190,46 +190,42 @@ class Axes:
         axes = sorted(places.index(letter) for letter in whole if letter in "NC" or space)
         return Averaging(shape, groups, tuple(axes), box, self.over_samples)
 
-    def _reach(self, space: Shape) -> int:
-        assert self.window is not None
-        least = min(space)
-        if self.window <= least:
-            return self.window
-        if not self.shrinks:
-            raise ShapeError(
-                f"a window of {self.window} is larger than the map, {space[0]} x {space[1]}. "
-                f"Take one of at most {least - (least % 2 == 0)}."
-            )
-        return least - (least % 2 == 0)
-
 
 @dataclass(frozen=True)
 class Neighbours:
     """A window around each unit within its sample: a box in space over all channels; in dense layers over unit index.
 
-    ``border``: with ``zero`` the sum is divided by the size of the whole window, also where it leaves the map; with
-    ``valid_count`` by how many elements are inside. An even window reaches one unit further to the end.
+    ``window``, where left out, is 5, or the widest that fits. With the ``border`` ``zero`` the sum is divided by the
+    size of the whole window, also where it leaves the map, and a window larger than the map is an error; with
+    ``valid_count`` by how many elements are inside, up to all there are. On maps a window is odd; along the units of a
+    dense layer an even one reaches one unit further to the end.
 
     Source: Ren, Liao, Urtasun, Sinz & Zemel (2017), Normalizing the normalizers; NINAI report (2017), eq. 10 to 12.
     """
 
-    window: int = WINDOW
+    window: int | None = None
     border: Border = "zero"
 
     over_samples = False
     per_channel = False
 
     def __post_init__(self) -> None:
-        if self.window < 1:
+        if self.window is not None and self.window < 1:
             raise ValueError(f"window is {self.window}; wanted 1 or more")
 
     def fit(self, xp: Backend, shape: Shape, groups: int = 1) -> Averaging:
-        """See Reference."""
-        channels, k = _grouped(shape, groups), self.window
+        """See Reference; also ShapeError for a window that does not fit, or has no centre on a map."""
+        channels, space = _grouped(shape, groups), shape[1:]
+        widest, place = _map(space) if space else (channels, f"the layer, {channels} units")
+        k = WINDOW if self.window is None else self.window
+        if space and k % 2 == 0:
+            raise ShapeError(f"a window of {k} has no centre on a map. Take an odd one.")
+        if self.window is None or self.border == "zero":
+            k = _fitting(k, widest, place, shrinks=self.window is None)
         axes: tuple[int, ...] = ()
-        if len(shape) == 3:
-            box, axes = Box.fit(xp, (shape[1], shape[2]), (k, k), self.border), (2 if groups > 1 else 1,)
-            elements = channels * min(k, shape[1]) * min(k, shape[2])
+        if space:
+            box, axes = Box.fit(xp, (space[0], space[1]), (k, k), self.border), (2 if groups > 1 else 1,)
+            elements = channels * min(k, space[0]) * min(k, space[1])
         else:
             box, elements = Box.fit(xp, (1, channels), (1, k), self.border), min(k, channels)
         if elements == 1:
@@ -328,6 +324,19 @@ def ba6() -> Axes:
 def _windowed(letters: str, window: int | None) -> Axes:
     over: list[Letter] = [letter for letter in ("N", "C", "H", "W") if letter in letters]
     return Axes(over, WINDOW, shrinks=True) if window is None else Axes(over, window)
+
+
+def _map(space: Shape) -> tuple[int, str]:
+    """How wide a window with a centre can be on a map, and the map in words."""
+    least = min(space)
+    return least - (least % 2 == 0), f"the map, {space[0]} x {space[1]}"
+
+
+def _fitting(window: int, widest: int, place: str, shrinks: bool) -> int:
+    """The window, or the widest that fits, where it may shrink."""
+    if window > widest and not shrinks:
+        raise ShapeError(f"a window of {window} is larger than {place}. Take one of at most {widest}.")
+    return min(window, widest)
 
 
 def _grouped(shape: Shape, groups: int) -> int:

@@ -149,7 +149,7 @@ class Keep(_AtEpochs):
 
 @dataclass(frozen=True)
 class Below(_AtEpochs):
-    """Whatever is used no more than ``use`` goes: ``use`` at each of the epochs ``at``.
+    """Whatever is used no more than ``use`` goes: ``use`` at each of the epochs ``at``; below 1 where it is a share.
 
     Source: NINAI report (2017), use-it-or-lose-it: keep where the use is above alpha.
     """

@@ -11,7 +11,7 @@ from bioplaus.backend.base import Array
 from bioplaus.construct import Wanted, make
 from bioplaus.errors import UserError
 from bioplaus.parts import Local, Map, State
-from bioplaus.pruning.cut import Cut, Seen
+from bioplaus.pruning.cut import Below, Cut, Seen
 from bioplaus.pruning.estimate import Activity, Coincidence, Contribution, Estimate, Of, Size, samples
 
 Memory = Annotated[float, Field(ge=0.0, lt=1.0), Wanted("a share, from 0 to below 1")]
@@ -33,6 +33,8 @@ class Losing:
         wanted, judged = self.cut.judges, self.estimate.judged
         if wanted not in ("", judged):
             raise ValueError(f"cut: {type(self.cut).__name__.lower()} judges {wanted}, here are {judged}")
+        if judged == "averages" and isinstance(self.cut, Below):
+            self.cut.check("cut: use", self.cut.use, lambda use: use < 1.0, "a share of the samples, from 0 to below 1")
 
     @property
     def of(self) -> Of:

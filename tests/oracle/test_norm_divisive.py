@@ -19,7 +19,7 @@ hand = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(hand)
 
 on_each = pytest.mark.parametrize("on", ["numpy", "torch"])
-MAPS, UNITS = (2, 3, 5, 4), (3, 8)
+MAPS, UNITS = (2, 3, 5, 6), (3, 8)
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 
 
@@ -34,15 +34,19 @@ def around(shape, window, border, groups=1):
     return hand.matrix(shape, letters, window=window, border=border, groups=groups)
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("border", ["zero", "valid_count"])
-@pytest.mark.parametrize(("window", "suppression"), [(3, None), (3, 5), (5, 3), (4, 2), (9, 9)])
-@pytest.mark.parametrize("shape", [(2, 4, 5, 4), UNITS], ids=["maps", "units"])
+WINDOWS = [(shape, *pair) for shape in ((2, 4, 5, 6), (3, 12)) for pair in ((3, None), (3, 5), (5, 3), (None, 3))]
+WINDOWS += [((3, 12), 4, 2)]
+FORMULA = [(*each, border, groups) for each in WINDOWS for border in ("zero", "valid_count") for groups in (1, 2)]
+FORMULA += [(shape, 9, 9, "valid_count", groups) for shape in ((2, 4, 5, 6), (3, 12)) for groups in (1, 2)]
+
+
+@pytest.mark.parametrize(("shape", "window", "suppression", "border", "groups"), FORMULA, ids=str)
 def test_divisive_by_its_formula(backends, rng, shape, window, suppression, border, groups):
     """v = x - M_A x, y = v / sqrt(sigma^2 + M_B v^2); and the loss's price on mean |v|, sample by sample."""
     sigma, l1 = 0.4, 0.3
     xp = backends(dtype="float64")
     given = {"window": window, "suppression": suppression, "sigma": sigma, "border": border, "l1": l1}
+    window = window or 5
     norm = make("norm", {"recipe": "divisive_star", **given})
     state = norm.init(xp, shape[1:], 1, groups)
     x, dy = rng.standard_normal(shape) + 0.5, rng.standard_normal(shape)

@@ -37,12 +37,11 @@ def neighbours(shape, window, border, groups=1):
     return shape, ref, letters, window, groups, border
 
 
-BOXES = [
-    neighbours(shape, window, border, groups)
-    for shape, groups in ((MAPS, 1), (MAPS, 2), (UNITS, 1), (UNITS, 2))
-    for window in (2, 3, 4, 5, 11)
-    for border in ("zero", "valid_count")
-]
+BOXES = [neighbours(MAPS, window, "zero", groups) for groups in (1, 2) for window in (1, 3)]
+BOXES += [neighbours(MAPS, window, "valid_count", groups) for groups in (1, 2) for window in (3, 5, 11)]
+BOXES += [neighbours(UNITS, window, "zero") for window in (2, 3, 4, 5, 6)]
+BOXES += [neighbours(UNITS, window, "zero", 2) for window in (2, 3)]
+BOXES += [neighbours(UNITS, window, "valid_count", groups) for groups in (1, 2) for window in (2, 3, 4, 5, 11)]
 
 
 def fitted(backends, shape, ref, groups):
@@ -92,6 +91,31 @@ def test_an_explicit_window_must_fit_and_have_a_centre(backends):
     with pytest.raises(ShapeError, match=r"a window of 5 is larger than the map, 4 x 9\. Take one of at most 3"):
         make("norm_ref", {"recipe": "SP4", "window": 5}).fit(xp, (3, 4, 9))
     make("norm_ref", {"recipe": "SP3", "window": 5}).fit(xp, (3,))  # no map, no window
+
+
+@pytest.mark.parametrize("border", ["zero", "valid_count"])
+@pytest.mark.parametrize(
+    ("sample", "window"), [((3, 7, 9), 5), ((3, 4, 9), 3), ((3, 2, 8), 1), ((3, 1, 1), 1), ((8,), 5), ((4,), 4)]
+)
+def test_neighbours_reach_five_or_as_far_as_fits(backends, rng, sample, window, border):
+    shape, letters = (2, *sample), "Cw" if len(sample) == 3 else "u"
+    compared(backends, rng, shape, {"recipe": "neighbours", "border": border}, letters, window, 1, border)
+
+
+@pytest.mark.parametrize(
+    ("window", "sample", "groups", "message"),
+    [
+        (99, (3, 8, 8), 1, "a window of 99 is larger than the map, 8 x 8. Take one of at most 7."),
+        (5, (3, 5, 4), 1, "a window of 5 is larger than the map, 5 x 4. Take one of at most 3."),
+        (7, (6,), 1, "a window of 7 is larger than the layer, 6 units. Take one of at most 6."),
+        (4, (6,), 2, "a window of 4 is larger than the layer, 3 units. Take one of at most 3."),
+        (4, (3, 8, 8), 1, "a window of 4 has no centre on a map. Take an odd one."),
+    ],
+)
+def test_an_explicit_window_of_neighbours_fits_and_has_a_centre_on_maps(backends, window, sample, groups, message):
+    with pytest.raises(ShapeError) as error:
+        make("norm_ref", {"recipe": "neighbours", "window": window}).fit(backends(), sample, groups)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("ref", ["SP2", "SP4", {"recipe": "axes", "over": ["H"]}], ids=str)

@@ -426,14 +426,23 @@ def test_nothing_that_is_gone_comes_back_and_what_is_left_is_logged(engine, on, 
         ({"recipe": "rat_neocortex", "rates": [0.27, 1.2]}, "rates is 1.2; wanted shares of what is left"),
         ({"recipe": "rat_neocortex", "rates": []}, r"rates is \[\]; wanted shares of what is left"),
         ({"recipe": "rat_neocortex", "phases": 2, "period": 9}, "phase_epochs is 25, the cuts of a phase take 36"),
+        ({"recipe": "below", "use": -0.1}, "use is -0.1; wanted 0 or more"),
+        ({"recipe": "below", "use": 1.0}, "cut: use is 1.0; wanted a share of the samples, from 0 to below 1"),
+        ({"recipe": "below", "use": [0.5, 2.0], "at": [1, 2]}, "cut: use is 2.0; wanted a share of the samples"),
         ({"recipe": "wilson", "use": 2.0}, "use is 2.0; wanted a number between 0 and 1"),
         ({"recipe": "quality"}, "cut: quality judges weights, here are averages"),
+        ({"recipe": "prune", "rate": -0.1}, r"cut: 'prune' has no parameter 'rate'\. Known: at, share\."),
         ({"recipe": "pruen"}, "no pruning cut named 'pruen'; did you mean 'prune'?"),
     ],
 )
 def test_wrong_cuts(spec, said):
     with pytest.raises(UserError, match=said):
         make("pruning", {"recipe": "uili_sp", "cut": spec}, "rules/r.yaml:3: defaults.pruning")
+
+
+def test_below_is_no_share_of_sizes():
+    for by in ({"recipe": "magnitude"}, {"recipe": "uili_sp", "by": "contribution"}):
+        assert make("pruning", {**by, "cut": {"recipe": "below", "use": 2.0}}).cut.use == 2.0
 
 
 def test_wilson_judges_averages_alone():
@@ -445,7 +454,7 @@ def test_wilson_judges_averages_alone():
 
 @on_each
 def test_a_threshold_that_leaves_nothing_ends_the_run(engine, on, rng):
-    net = network(engine, on, {"recipe": "uili_sp", "cut": {"recipe": "below", "use": 1.0, "at": 3}})
+    net = network(engine, on, {"recipe": "uili_sp", "cut": {"recipe": "below", "use": 0.999, "at": 3}})
     learn(engine, net, rng)
     with pytest.raises(RunFailed, match=r"layer 'c', epoch 3: pruning leaves no synapses\."):
         net.prune(3)

@@ -291,6 +291,10 @@ def test_check_a_shipped_file(bioplaus, name):
             "rule: mine\nlayers: [{a: {norm: bach}}, {a: {norm: none}}]\n",
             ["mine.yaml:2: layers.0.a.norm: no norm named"],
         ),
+        (
+            "rule: mine\ndefaults:\n  pruning: {recipe: uili_sp, cut: {recipe: prune, rate: -0.1}}\n",
+            ["mine.yaml:3: defaults.pruning: cut: 'prune' has no parameter 'rate'. Known: at, share."],
+        ),
         ("rule: mine\ndefalts: {}\n", ["mine.yaml:2"]),
     ],
 )
@@ -326,7 +330,7 @@ GRAPH = (
         (GRAPH.format(3, "[8, 4, 4]", ", open: [5, 3]"), "net.yaml:7: edges.up.open: given [5, 3], wanted"),
         (
             GRAPH.format(3, "[8, 4]", ""),
-            "net.yaml:7: edges.up.module: BRCx2 leads from maps to maps, and a state of 8×4",
+            "net.yaml:5: states.h2: given 8×4, wanted channels × height × width: a named module",
         ),
     ],
 )

@@ -288,7 +288,12 @@ WRONG = {
         HEAD,
         A_B,
         "  a_b: {from: a, to: b, module: BRCx2}",
-    ): "n.yaml:7: edges.a_b.module: BRCx2 leads from maps to maps, and a state of 3 is none: write it as [channels, height, width]",
+    ): "n.yaml:4: states.a: given 3, wanted channels × height × width: a named module leads from maps to maps. Write [channels,",
+    (
+        HEAD,
+        A_B,
+        "  a_b: {from: a, to: b, module: BRCx4}",
+    ): "n.yaml:7: edges.a_b.module: no module named 'BRCx4'; did you mean 'BRCx3'?",
     (
         HEAD,
         A_B,
@@ -375,6 +380,18 @@ def test_wrong_graphs_are_told_in_one_line(case, tmp_path):
     with pytest.raises(UserError) as raised:
         built(path, classes=3)
     assert str(raised.value).replace(f"{tmp_path}/", "").splitlines()[0].startswith(WRONG[case])
+
+
+def test_a_state_that_is_no_maps_is_told_once_however_many_modules_want_maps(tmp_path):
+    path = tmp_path / "n.yaml"
+    path.write_text(
+        MAPS.replace("b: [6, 2, 2]", "b: [6, 4]").replace("postnet", "  b_b: {from: b, to: b, module: BRCx2}\npostnet")
+    )
+    (message,) = config.check_file(path)
+    assert message == (
+        f"{path}:4: states.b: given 6×4, wanted channels × height × width: a named module leads from maps to maps. "
+        "Write [channels, height, width], or give its edges lists of layers."
+    )
 
 
 def test_the_graphs_that_the_mistakes_are_made_in_are_right(tmp_path):
