@@ -83,9 +83,13 @@ def _misfits(path: Path, allow_code: bool) -> Iterator[str]:
     plain = {"rule": "check", "defaults": {"update": {"rate": 0.0}}}
     try:
         settings = config.load(plain, network=path, allow_code=allow_code)
-        assemble.assembled(settings, classes=CLASSES, xp=assemble.array_library("numpy"))
+        output = assemble.assembled(settings, classes=CLASSES, xp=assemble.array_library("numpy")).output
     except UserError as error:
         yield str(error)
+    else:
+        if len(output) != 1:
+            ends = f"ends in samples of shape {output}, wanted (classes,)"
+            yield f"{path}: {ends}. Let its last layer be {{dense: classes}}."
 
 
 def _specs(data: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:

@@ -507,7 +507,7 @@ def test_wrong_input(program, args, said):
 
 
 def test_a_cut_that_empties_a_layer_ends_the_run_with_one_line(program):
-    sets = ["--set", "defaults.pruning.cut={recipe: below, use: 1.0, at: 2}"]
+    sets = ["--set", "defaults.pruning.cut={recipe: below, use: 0.999, at: 2}"]
     done = trained(program, "synapses", "run", "--backend", "numpy", *sets)
     assert done.code == 1
     assert done.line.startswith("layer 'conv1', epoch 2: pruning leaves no synapses. Prune less. Log: ")

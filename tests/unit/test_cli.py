@@ -326,6 +326,11 @@ GRAPH = (
         (CONV.format("", "conv2: {conv: 2, kernel: 99}"), "net.yaml:5: layers.1.conv2: layer 'conv2': a 99×99 kernel"),
         (CONV.format("", "maxpool: 20"), "net.yaml:5: layers.1: layer 'maxpool': a 20×20 window does not fit"),
         (CONV.format("pass: generative\n", "tanh"), "net.yaml:6: layers.1: layer 'conv1': nothing can be rendered"),
+        (CONV.format("pass: generative\n", "r: {gru: 4}"), "net.yaml:6: layers.1.r: layer 'r': gru runs over time"),
+        (
+            "network: net\ninput: [1, 8, 8]\nlayers: [{c: {conv: 10, kernel: 3}}]\n",
+            "net.yaml: ends in samples of shape (10, 6, 6)",
+        ),
         (GRAPH.format(1, "[8, 4, 4]", ""), "net.yaml:3: pass.readout: no path leads"),
         (GRAPH.format(3, "[8, 4, 4]", ", open: [5, 3]"), "net.yaml:7: edges.up.open: given [5, 3], wanted"),
         (
