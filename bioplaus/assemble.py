@@ -241,6 +241,8 @@ class _Builder:
                         "apart as they are wide), or another pass."
                     )
             except (ShapeError, ValueError) as error:
+                if isinstance(error, ShapeError) and error.__cause__ is not None:  # the chain of a block has said where
+                    raise
                 raise ShapeError(f"{item.where}: {error}" if item.where else str(error)) from error
             if unit is None:
                 continue

@@ -328,6 +328,10 @@ GRAPH = (
         (CONV.format("pass: generative\n", "tanh"), "net.yaml:6: layers.1: layer 'conv1': nothing can be rendered"),
         (CONV.format("pass: generative\n", "r: {gru: 4}"), "net.yaml:6: layers.1.r: layer 'r': gru runs over time"),
         (
+            CONV.format("", "b: {residual: [{c: {conv: 2, kernel: 99}}]}"),
+            "net.yaml:5: layers.1.b.residual.0.c: layer 'b.c': a 99×99 kernel",
+        ),
+        (
             "network: net\ninput: [1, 8, 8]\nlayers: [{c: {conv: 10, kernel: 3}}]\n",
             "net.yaml: ends in samples of shape (10, 6, 6)",
         ),
