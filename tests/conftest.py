@@ -73,7 +73,7 @@ class Engine:
 
         ``over``: samples are sequences of so many steps. An empty ``input``: they are symbols.
 
-        In its place, ``shipped`` names a rule file of the package.
+        In its place, ``shipped`` names a rule file of the package, changed by ``sets`` as on the command line.
         """
         pytest.importorskip(on)
         loss = rule.pop("loss", "softmax_cross_entropy")
@@ -81,7 +81,8 @@ class Engine:
         network = {"network": "tested", "input": list(input) or "symbols", "layers": stack, "loss": loss}
         if over:
             network["pass"] = {"recipe": "recurrent", "steps": over}
-        settings = config.load(rule.get("shipped") or {"rule": "tested", "defaults": defaults, **rule}, network=network)
+        shipped, sets = rule.pop("shipped", None), rule.pop("sets", ())
+        settings = config.load(shipped or {"rule": "tested", "defaults": defaults, **rule}, network=network, sets=sets)
         return assemble.assembled(
             settings, classes=classes, xp=assemble.array_library(on, dtype=dtype, device=device, threads=1)
         )
