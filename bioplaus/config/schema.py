@@ -144,7 +144,7 @@ class Record(Strict):
         default=Every(1, "epoch"),
         description="of generative networks: use of switches, error of each layer's prediction",
     )
-    templates: Cadence = Field(default=None, description="of generative networks: what each class renders")
+    templates: Cadence = Field(default=Every(1, "epoch"), description="of generative networks: what each class renders")
     weights: Cadence = None
     batches: Cadence = None
     loss: Cadence = Field(default=None, description="loss of the last batch before an update")

@@ -39,7 +39,6 @@ defaults: {norm: {recipe: batch, affine: true}, update: {recipe: adam, rate: 1.0
 losses: {cross_entropy: {weight: 1.0}, reconstruction: {weight: 0.5}}
 data: {validation: 0.58, preprocess: standard}
 training: {reduction: mean, epochs: 2, samples_per_batch: 100}
-record: {templates: 1 epoch}
 """
 NAMES = ["reconstructions", "samples", "templates", "liked", "filters"]
 

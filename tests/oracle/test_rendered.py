@@ -102,7 +102,7 @@ def test_the_log_has_the_use_of_switches_and_what_layers_predict(engine, on):
 def test_the_log_has_nothing_of_it_where_nothing_is_rendered_or_asked_for(engine):
     net, images = built(engine), drawn()
     batch = engine.batch(net, images, np.zeros(7, int))
-    assert logged(net, batch, Record(rendering=None, activity=None)) == {}
+    assert logged(net, batch, Record(rendering=None, templates=None, activity=None)) == {}
     assert logged(built(engine, order="feedforward"), batch, EPOCH) == {}
 
 
