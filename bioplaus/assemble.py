@@ -210,14 +210,20 @@ class _Builder:
                 )
 
     def check_norms(self) -> None:
-        """A norm asked for by name stands nowhere if the network has no place for it."""
+        """A norm asked for stands nowhere if the network has no place for it."""
+        network = f"network {self.config.network.name!r}"
+        if self.config.defaults.norm["recipe"] != "none" and not self.has_norm:
+            raise ConfigError(
+                f"{configs.where(self.config, 'defaults.norm')}: {network} has no place for a norm. "
+                "Put `norm` after its weight layers, or set defaults.norm to none."
+            )
         for address, override in self.config.layers:
             names = matching(address, self.weighted, self.states)
             asked = [name for name in names if "norm" in override and self.choices[name]["norm"]["recipe"] != "none"]
             if asked and not {configs.original(name) for name in self.has_norm}.intersection(asked):
                 where = configs.where(self.config, f"layers.{address}.norm")
                 raise ConfigError(
-                    f"{where}: network {self.config.network.name!r} has no norm after {', '.join(asked)}. "
+                    f"{where}: {network} has no norm after {', '.join(asked)}. "
                     "Put a `norm` there in its layers, or leave this out."
                 )
 

@@ -58,13 +58,15 @@ def choices(config: Config, layer_names: Sequence[str], *, phase: int | None = N
 def matching(address: str, layer_names: Sequence[str], states: Sequence[str] = ()) -> list[str]:
     """The layers an address means: a name, a glob, a dotted path, ``$first``, ``$last`` or ``$hidden``.
 
+    The name of a cell, a block or an edge means all in it: ``lstm1`` is ``lstm1.x``, ``lstm1.h`` and ``lstm1.c``.
     States are no layers, so neither the first nor the last one; all of them are hidden.
     """
     names = list(layer_names)
     ends = {"$first": names[:1], "$last": names[-1:], "$hidden": [*names[:-1], *states]}
     if address in ends:
         return ends[address]
-    return [name for name in (*names, *states) if fnmatchcase(original(name), address)]
+    meant = (address, f"{address}.*")
+    return [name for name in (*names, *states) if any(fnmatchcase(original(name), each) for each in meant)]
 
 
 def original(name: str) -> str:

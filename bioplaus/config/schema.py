@@ -302,7 +302,9 @@ class RuleFile(Settings):
     rule: Name = "unnamed"
     from_: str | None = Field(default=None, alias="from", description="the rule this one is a variant of")
     network: Any = Field(default=None, description="a name, a path, or a network written out")
-    layers: dict[str, Override] = Field(default={}, description="name, glob, dotted path, $first, $last or $hidden")
+    layers: dict[str, Override] = Field(
+        default={}, description="name (of a block: all in it), glob, dotted path, $first, $last or $hidden"
+    )
 
 
 def _input(value: Any) -> Any:

@@ -129,7 +129,9 @@ def test_a_layer_may_bear_the_name_of_a_choice():
         ("$first", ["conv1"]),
         ("$last", ["fc"]),
         ("$hidden", ["conv1", "s1.conv1", "s1.conv2"]),
-        ("s1", []),
+        ("s1", ["s1.conv1", "s1.conv2"]),
+        ("s?", ["s1.conv1", "s1.conv2"]),
+        ("s", []),
         ("CONV1", []),
     ],
 )
@@ -143,6 +145,7 @@ def test_addresses(address, expected):
         ("lstm1.c", ["lstm1.c"]),
         ("*.c", ["lstm1.c"]),
         ("lstm1.*", ["lstm1.x", "lstm1.h", "lstm1.c"]),
+        ("lstm1", ["lstm1.x", "lstm1.h", "lstm1.c"]),
         ("$first", ["lstm1.x"]),
         ("$hidden", ["lstm1.x", "lstm1.h", "lstm1.c"]),
         ("$last", ["out"]),

@@ -15,6 +15,7 @@ from bioplaus.errors import UserError
 from bioplaus.parts import LEARN, TEST
 
 PLAIN = {"rule": "plain", "defaults": {"update": {"recipe": "sgd", "rate": 0.1}, "norm": "batch"}}
+BARE = {"rule": "bare", "defaults": {"update": {"recipe": "sgd", "rate": 0.1}}}
 EDGE = {"from": "a", "to": "a", "module": [{"fc1": {"dense": 3}}]}
 LINE = {
     "network": "line",
@@ -90,7 +91,7 @@ def test_states_combine_what_is_there(combine, expected):
     """Every edge doubles: a = 1, 2, 4; b is 2 at time 2, 4 + 4 or their mean at 3, 8 + twice that or the mean at 4."""
     edges = {"a_a": EDGE, "a_b": {**EDGE, "to": "b"}, "b_b": {**EDGE, "from": "b", "to": "b"}}
     data = {**LINE, "pass": {"recipe": "graph", "readout": 4, "combine": combine}, "edges": edges}
-    net = built(data, classes=3)
+    net = built(data, rule=BARE, classes=3)
     for node in net.nodes:
         node.weights.W[...] = 2.0 * np.eye(3)
     output = net.pass_.forward(net.batch(np.ones((1, 3)), np.array([0])), LEARN)[0]["output"]
@@ -187,7 +188,7 @@ def test_layers_are_addressed_by_edge_and_copies_by_their_original():
 def test_edges_of_a_set_share_their_module():
     data = deepcopy(LINE)
     data["edges"] = {name: {**edge, "share": "one"} for name, edge in data["edges"].items()}
-    net = built(data, classes=3)
+    net = built(data, rule=BARE, classes=3)
     assert names(net) == ["one.fc1"]
 
 
@@ -397,7 +398,7 @@ def test_a_state_that_is_no_maps_is_told_once_however_many_modules_want_maps(tmp
 def test_the_graphs_that_the_mistakes_are_made_in_are_right(tmp_path):
     for text in (HEAD, MAPS):
         (tmp_path / "n.yaml").write_text(text)
-        assert built(tmp_path / "n.yaml", classes=3)
+        assert built(tmp_path / "n.yaml", rule=BARE, classes=3)
 
 
 def test_a_norm_may_belong_to_the_layer_after_it():
@@ -423,8 +424,18 @@ def test_a_norm_belongs_to_some_layer(tmp_path):
         built(tmp_path / "n.yaml", classes=3)
 
 
+def test_a_norm_for_all_needs_a_place_somewhere():
+    with pytest.raises(
+        UserError, match=r"^rule: defaults.norm: network 'unnamed' has no place for a norm. Put `norm` after"
+    ):
+        built({"input": [3], "layers": [{"fc": {"dense": 3}}]}, classes=3)
+    there = {"input": [3], "layers": [{"fc": {"dense": 3}}, "norm"]}
+    assert not built(there, rule={**PLAIN, "layers": {"fc": {"norm": "none"}}}, classes=3).norms
+
+
 def test_layers_may_have_no_bias():
     layers = [{"c": {"conv": 2, "kernel": 1, "bias": False}}, {"t": {"conv_transposed": 2, "kernel": 1, "bias": False}}]
-    net = built({"input": [1, 2, 2], "layers": [*layers, "flatten", {"fc": {"dense": 3, "bias": False}}]}, classes=3)
+    layers += ["flatten", {"fc": {"dense": 3, "bias": False}}]
+    net = built({"input": [1, 2, 2], "layers": layers}, rule=BARE, classes=3)
     assert [node.bias for node in net.nodes] == [None] * 3
     assert set(MODULES) == {"BRCx2", "BRCx3", "BRDx2", "BRDx3"}
