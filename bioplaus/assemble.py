@@ -203,10 +203,9 @@ class _Builder:
         for unit in units if not self.renders else ():
             if isinstance(unit, Node) and unit.wants_rendering:
                 name = self.choices[configs.original(unit.name)]["plasticity"]["recipe"]
-                where = configs.where(self.config, f"layers.{unit.name}.plasticity")
                 raise ConfigError(
-                    f"{where}: {name!r} learns from what is rendered, network {self.config.network.name!r} renders "
-                    "nothing. Write pass: generative in its file."
+                    f"{self.where('plasticity', unit.name)}: {name!r} learns from what is rendered, network "
+                    f"{self.config.network.name!r} renders nothing. Write pass: generative in its file."
                 )
 
     def check_norms(self) -> None:
@@ -288,9 +287,11 @@ class _Builder:
         return kind if self.unnamed[kind] == 1 else f"{kind}{self.unnamed[kind]}"
 
     def part(self, kind: str, layer: str) -> Any:
-        name = configs.original(layer)
-        where = configs.where(self.config, f"layers.{name}.{kind}")
-        return make(kind, self.choices[name][kind], where, allow_code=True)
+        return make(kind, self.choices[configs.original(layer)][kind], self.where(kind, layer), allow_code=True)
+
+    def where(self, kind: str, layer: str) -> str:
+        """Where a layer's choice was written, for messages."""
+        return configs.where(self.config, f"layers.{configs.original(layer)}.{kind}")
 
     def parameter(self, name: str, value: Array, role: str, chain: tuple[Link, ...]) -> Parameter:
         training = self.config.training
@@ -371,7 +372,7 @@ class _Site:
         """All synapses or neurons of a weight layer whose pruning may take some."""
         pruning = self.builder.part("pruning", self.name)
         if pruning is not None and pruning.of == "neurons" and self.bare:
-            where = configs.where(self.builder.config, f"layers.{configs.original(self.name)}.pruning")
+            where = self.builder.where("pruning", self.name)
             raise ConfigError(f"{where}: neurons of a cell share their products. Prune its synapses, or set none here.")
         return Survivors.of(self.name, map, pruning)
 
@@ -386,7 +387,11 @@ class _Site:
         norm = builder.part("norm", layer)
         if norm is None:
             return None
-        unit: Any = NormSite(layer, self.xp, norm, norm.init(self.xp, shape, builder.visits, groups))
+        try:
+            state = norm.init(self.xp, shape, builder.visits, groups)
+        except (ShapeError, ValueError) as error:
+            raise ConfigError(f"{builder.where('norm', layer)}: {error}") from error
+        unit: Any = NormSite(layer, self.xp, norm, state)
         chain, frozen = builder.part("update", layer), builder.part("plasticity", layer) is None
         unit.numbers = Numbers.of(
             layer,

@@ -433,6 +433,15 @@ def test_a_norm_for_all_needs_a_place_somewhere():
     assert not built(there, rule={**PLAIN, "layers": {"fc": {"norm": "none"}}}, classes=3).norms
 
 
+def test_a_norm_that_does_not_fit_is_told_where_it_was_chosen(tmp_path):
+    (tmp_path / "r.yaml").write_text(
+        "defaults: {update: {rate: 1.0}}\nlayers:\n  c: {norm: {recipe: divisive, window: 4}}\n"
+    )
+    there = {"input": [1, 4, 4], "layers": [{"c": {"conv": 2, "kernel": 1}}, "norm", "flatten", {"fc": {"dense": 3}}]}
+    with pytest.raises(UserError, match=r"r.yaml:3: layers.c.norm: a window of 4 has no centre on a map. Take an odd"):
+        built(there, rule=tmp_path / "r.yaml", classes=3)
+
+
 def test_layers_may_have_no_bias():
     layers = [{"c": {"conv": 2, "kernel": 1, "bias": False}}, {"t": {"conv_transposed": 2, "kernel": 1, "bias": False}}]
     layers += ["flatten", {"fc": {"dense": 3, "bias": False}}]
