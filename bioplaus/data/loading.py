@@ -50,7 +50,8 @@ def find(
         found = source
     if options and not isinstance(found, ImageFolder):
         raise ConfigError(
-            f"data.options: {', '.join(options)} given, data set {found.name!r} takes none. Leave it out."
+            f"data.{next(iter(options))}: given, only folders of images take it, not data set {found.name!r}. "
+            "Leave it out; data.labels says how many labels may be seen."
         )
     return found
 
