@@ -94,7 +94,7 @@ def load(
         loaded = given
     else:
         loaded = dataset(found.name, given, found.classes, getattr(found, "names", ()), targets=targets)
-        loaded = replace(loaded, notes=tuple(getattr(found, "notes", ())))
+        loaded = replace(loaded, notes=tuple(getattr(found, "notes", ())), white=getattr(found, "white", loaded.white))
     if validation is not None:
         loaded = put_aside(loaded, validation, seed)
     return loaded if size is None else fit_size(loaded, size)
