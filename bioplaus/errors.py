@@ -77,7 +77,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     alike = [each for each in names if each[:1] == name[:1]]  # what begins otherwise has to be closer: rate is no at
-    close = difflib.get_close_matches(name, names, 1, 0.7) or difflib.get_close_matches(name, alike, 1, 0.6)
+    close = [each for each in names if each.lower() == name.lower()]  # KL is kl
+    close = close or difflib.get_close_matches(name, names, 1, 0.7) or difflib.get_close_matches(name, alike, 1, 0.6)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     if not names:
         return hint

@@ -61,6 +61,7 @@ class Dataset:
     sha256: str = ""
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # of the classes, where known
+    white: int = 255  # the grey level of white, of images in uint8
     is_text: bool = False  # samples are the symbols of a text, one after another
 
     @property
@@ -90,8 +91,8 @@ class Dataset:
 class Source(Protocol):
     """Where samples come from: the interface of a data-set class, built in or plugged in.
 
-    All but ``load`` are class attributes of a registered data set. It may also have ``names`` (of the classes) and
-    ``notes`` (what it did to the samples, in words).
+    All but ``load`` are class attributes of a registered data set. It may also have ``names`` (of the classes),
+    ``notes`` (what it did to the samples, in words) and ``white`` (the grey level of white, where it is not 255).
     """
 
     @property

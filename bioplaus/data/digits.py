@@ -28,6 +28,7 @@ class Digits:
     network = "digits_net"
     shape = (1, 8, 8)
     classes = 10
+    white = 16
     preset: ClassVar[Mapping[str, Any]] = {}
     files: tuple[Archive, ...] = ()
 

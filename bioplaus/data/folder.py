@@ -46,13 +46,13 @@ class Options:
         known = [field.name for field in fields(cls)]
         for key, value in given.items():
             if key not in known:
-                raise ConfigError(f"data.options: unknown key {key!r}{nearest(str(key), known)}")
+                raise ConfigError(f"data: unknown key {key!r}{nearest(str(key), known)}")
             listed = key == "classes" and isinstance(value, list) and all(isinstance(name, str) for name in value)
             least = 0 if key == "split_seed" else 1
             number = isinstance(value, int) and not isinstance(value, bool) and value >= least
             if not (number or listed or (value is None and key != "split_seed")):
                 wanted = f"a whole number from {least}" + (" or a list of names" if key == "classes" else "")
-                raise ConfigError(f"data.options.{key}: {value!r} given, {wanted} wanted. Change it.")
+                raise ConfigError(f"data.{key}: {value!r} given, {wanted} wanted. Change it.")
         return cls(**given)
 
 
@@ -141,10 +141,10 @@ def choose(names: list[str], options: Options, path: Path) -> list[str]:
     if isinstance(options.classes, list):
         for name in options.classes:
             if name not in names:
-                raise ConfigError(f"data.options.classes: no class {name!r} in {path}{nearest(name, names)}")
+                raise ConfigError(f"data.classes: no class {name!r} in {path}{nearest(name, names)}")
         return sorted(set(options.classes))
     if options.classes > len(names):
-        raise ConfigError(f"data.options.classes: {options.classes} given, {path} has {len(names)}. Give fewer.")
+        raise ConfigError(f"data.classes: {options.classes} given, {path} has {len(names)}. Give fewer.")
     drawn = Stream(options.split_seed).at("classes").generator().permutation(len(names))[: options.classes]
     return [names[k] for k in sorted(drawn.tolist())]
 
@@ -176,7 +176,7 @@ def divide(files: list[Path], name: str, options: Options, path: Path) -> tuple[
     """One class split at random: ``train_per_class`` to train, up to ``test_per_class`` of the rest to test."""
     count = options.train_per_class
     if count is None:
-        raise ConfigError(f"data.options.train_per_class: missing, and {path} has no train/ and test/. Set it.")
+        raise ConfigError(f"data.train_per_class: missing, and {path} has no train/ and test/. Set it.")
     if len(files) <= count:
         raise DataError(
             f"{path}: class {name!r} has {len(files)} images, {count} to train and at least 1 to test wanted. "

@@ -50,7 +50,8 @@ def find(
         found = source
     if options and not isinstance(found, ImageFolder):
         raise ConfigError(
-            f"data.options: {', '.join(options)} given, data set {found.name!r} takes none. Leave it out."
+            f"data.{next(iter(options))}: given, only folders of images take it, not data set {found.name!r}. "
+            "Leave it out; data.labels says how many labels may be seen."
         )
     return found
 
@@ -93,7 +94,7 @@ def load(
         loaded = given
     else:
         loaded = dataset(found.name, given, found.classes, getattr(found, "names", ()), targets=targets)
-        loaded = replace(loaded, notes=tuple(getattr(found, "notes", ())))
+        loaded = replace(loaded, notes=tuple(getattr(found, "notes", ())), white=getattr(found, "white", loaded.white))
     if validation is not None:
         loaded = put_aside(loaded, validation, seed)
     return loaded if size is None else fit_size(loaded, size)

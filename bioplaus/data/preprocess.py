@@ -161,13 +161,13 @@ def chunks(x: Array) -> Iterator[Array]:
 
 
 def unit(dataset: Dataset) -> tuple[Dataset, Preprocess]:
-    """Grey levels 0 to 255 as 0 to 1; DataError where there are none."""
+    """Grey levels, 0 to the data set's white, as 0 to 1; DataError where there are none."""
     if dataset.train.x.dtype != np.uint8:
         raise DataError(
             f"data set {dataset.name!r}: {dataset.train.x.dtype} samples, unit wants grey levels in uint8. "
             "Take data.preprocess: standard."
         )
-    return dataset, Preprocess(np.zeros(dataset.shape, np.float32), 1.0 / 255.0)
+    return dataset, Preprocess(np.zeros(dataset.shape, np.float32), 1.0 / dataset.white)
 
 
 RECIPES: dict[str, Callable[[Dataset], tuple[Dataset, Preprocess]]] = {

@@ -96,7 +96,7 @@ def test_a_folder_in_the_data_directory_goes_by_its_name(folder):
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({}, ConfigError, "data.options.train_per_class: missing"),
+        ({}, ConfigError, "data.train_per_class: missing"),
         ({"train_per_clas": 3}, ConfigError, "unknown key 'train_per_clas'; did you mean 'train_per_class'"),
         ({"train_per_class": 0}, ConfigError, "train_per_class: 0 given, a whole number from 1"),
         ({"train_per_class": True}, ConfigError, "train_per_class: True given"),

@@ -88,7 +88,9 @@ def test_unknown_names_are_one_line(tmp_path):
         find(tmp_path / "own.npz")
     with pytest.raises(DataError, match=r"^\./mine/: no such file or folder"):
         find("./mine/")
-    with pytest.raises(ConfigError, match=r"data\.options: train_per_class given, data set 'digits' takes none"):
+    with pytest.raises(
+        ConfigError, match=r"data\.train_per_class: given, only folders of images take it, not .* 'digits'"
+    ):
         find("digits", options={"train_per_class": 3})
 
 

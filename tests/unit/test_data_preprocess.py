@@ -120,3 +120,10 @@ def test_unit_is_grey_levels_from_0_to_1(data):
     np.testing.assert_allclose(found.apply(data.test.x), data.test.x / 255.0, rtol=1e-6)
     with pytest.raises(DataError, match="unit wants grey levels in uint8"):
         fit("unit", data.change(lambda x: x.astype(np.float32), "as floats"))
+
+
+@pytest.mark.parametrize("size", [None, (1, 12, 12)])
+def test_unit_makes_the_white_of_digits_one(size):
+    digits = load("digits", size=size)
+    found = fit("unit", digits)[1]
+    assert found.apply(digits.train.x).max() == 1.0  # of 16 grey levels above black

@@ -64,6 +64,12 @@ def test_unknown_name_is_answered_with_the_nearest():
     assert message.endswith(" See `bioplaus list channel`.")
 
 
+@pytest.mark.parametrize(("kind", "name", "meant"), [("loss", "KL", "kl"), ("channel", "BRSF_P", "brsf_p")])
+def test_a_name_in_capitals_is_answered_with_the_one_meant(kind, name, meant):
+    with pytest.raises(PartError, match=f"did you mean '{meant}'"):
+        registry.get(kind, name)
+
+
 def test_none_is_among_the_known_where_it_is_a_choice():
     with pytest.raises(PartError, match=r"no norm named 'non'; did you mean 'none'\?"):
         registry.get("norm", "non")
