@@ -157,6 +157,9 @@ def liked(x: Array, starts: Array, templates: Array, found: Array, names: Sequen
     title(page.figure, "Activation maximization", f"{ascent}{_grey(x)}{note}")
     for row, name in enumerate(("start", "maximum", "template")):
         page.side(row, name)
+    still = np.abs(x - starts).reshape(len(x), -1).max(1) <= 1e-4 * np.abs(starts).reshape(len(x), -1).max(1)
+    for column in np.flatnonzero(still & (found > 0)):  # norms may let every turn go down
+        page.bare(1, int(column), "no ascent:\nthe start")
     _say_never(page, found, 3)
     return page.figure
 

@@ -133,7 +133,7 @@ def _check(session: Session, called: str) -> None:
     """Whether it stands at the end of an epoch, and is a chain of layers whose channels do not mix in between."""
     network, begun = session.config.network, False
     if session.progress.place:
-        raise RunError("the run was stopped within an epoch. Let it end one: bioplaus resume.")
+        raise RunError(f"{called}: the run was stopped within an epoch. Let it end one: bioplaus resume.")
     recipe = network.pass_["recipe"]
     if recipe not in PASSES:
         raise RunError(f"{called} runs as {recipe}; only one that is {' or '.join(PASSES)} can be made smaller.")

@@ -139,7 +139,7 @@ def test_a_class_never_inferred_has_words_in_place_of_tiles():
     pages = {
         2: pictures.samples(x, found, names, (0.0, 255.0)),
         1: pictures.templates(alone, found, names, (0.0, 255.0)),
-        3: pictures.liked(alone, alone, alone, found, names),
+        3: pictures.liked(alone, alone * [[[[0.5]]], [[[1.0]]], [[[0.5]]]], alone, found, names),
     }
     for deep, figure in pages.items():
         array, _ = drawn(figure)
@@ -170,6 +170,14 @@ def test_what_a_class_likes_stands_between_the_start_and_the_template_of_its_nor
     sides = [text for text in figure.axes[0].texts if text.get_rotation() == 90]
     assert [text.get_text() for text in sides] == ["start", "maximum", "template"]
     assert [text.get_position()[1] for text in sides] == [19.5, 61.5, 103.5]
+
+
+def test_a_climb_that_ends_where_it_began_says_so():
+    x = np.stack([np.full((1, 4, 4), 2.0), np.full((1, 4, 4), 3.0)])
+    starts = np.stack([x[0] + 1e-6, np.full((1, 4, 4), 2.0)])
+    figure = pictures.liked(x, starts, x, np.ones(2), ["a", "b"])
+    (said,) = [text for text in figure.axes[0].texts if "no ascent" in text.get_text()]
+    assert said.get_position() == (19.5, 61.5)  # the middle of the first column's second tile
 
 
 def test_filters_are_sorted_by_norm_each_in_its_own_scale():
