@@ -67,6 +67,11 @@ class Survey:
     usage: Usage
     given: tuple[Usage, ...]
 
+    @property
+    def missed(self) -> float:
+        """The error as a share of the power; not a number where every image is 0 everywhere."""
+        return self.error / self.power if self.power else float("nan")
+
 
 @dataclass(frozen=True)
 class LayerPath:
