@@ -200,6 +200,16 @@ def test_of_equally_used_synapses_the_larger_weights_stay(rng):
     assert (given.use[stays] == 1.0).all()
 
 
+def test_at_the_threshold_itself_below_and_quality_take_and_wilson_leaves():
+    here = Seen(np.array([0.25, 0.5]), np.ones(2, bool), samples=50.0)
+    assert cut({"recipe": "below", "use": 0.25}).survivors(here, 1).tolist() == [False, True]
+    end = float(wilson(np.array(0.25), 50.0))
+    assert cut({"recipe": "wilson", "use": end}).survivors(here, 1).tolist() == [True, True]
+    W = np.array([1.0, -1.0, 3.0, -3.0, 0.0, 2.0, -2.0])  # of mean 0 and deviation 2
+    weights = Seen(abs(W), np.ones(7, bool), W)
+    assert cut({"recipe": "quality"}).survivors(weights, 1).tolist() == [False, False, True, True, False, False, False]
+
+
 def test_below_and_wilson_and_quality_are_thresholds(rng):
     given = seen(rng)
     assert (cut({"recipe": "below", "use": 0.4}).survivors(given, 1) == (given.alive & (given.use > 0.4))).all()
