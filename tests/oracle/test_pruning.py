@@ -112,6 +112,22 @@ def test_the_product_of_a_cell_is_watched_over_all_its_steps(engine, on, rng):
     assert state["r.h.pruning.samples"] == T * N
 
 
+@pytest.mark.parametrize("by", ["coincidence", "contribution"])
+@on_each
+def test_a_word_is_active_where_it_stands(engine, by, on, rng):
+    """Word 0 too: its synapses are used wherever it is read and the unit behind is active."""
+    T, pruning = 5, {"recipe": "uili_sp", "by": by, "cut": NEVER, "momentum": 0.0}
+    layers = [{"e": {"embedding": 4, "words": 3}}, "tanh", {"out": {"dense": 3}}]
+    net = engine.net(layers, (), on=on, over=T, defaults={"pruning": pruning})
+    words, W = rng.integers(0, 3, (T, N)), engine.W(net)["e.W"]
+    net.accumulate(engine.batch(net, words, rng.integers(0, 3, (T, N))))
+    use = np.zeros((3, 4))
+    for word in words.ravel():
+        use[word] += (W[word] > 0) * (1.0 if by == "coincidence" else abs(W[word]))
+    np.testing.assert_allclose(engine.state(net)["e.pruning.use"], use / words.size, rtol=1e-12)
+    assert use[0].any() and use[1].any()
+
+
 @on_each
 def test_what_is_never_active_fades_as_a_power_of_the_momentum(engine, on, rng):
     for recipe in ("uili_sp", "uili_np"):
