@@ -67,6 +67,11 @@ class Survey:
     usage: Usage
     given: tuple[Usage, ...]
 
+    @property
+    def missed(self) -> float:
+        """The error as a share of the power; not a number where every image is 0 everywhere."""
+        return self.error / self.power if self.power else float("nan")
+
 
 @dataclass(frozen=True)
 class LayerPath:
@@ -307,11 +312,15 @@ def filters(network: Network) -> Array:
     """
     pass_, node = _generative(network), network.nodes[0]
     W = network.xp.host(node.W)
-    if len(W.shape) == 4 and W.shape[1] == pass_.input[0]:
+    units_first = getattr(node.map, "input_axis", None) == 1  # not so in a transposed convolution
+    if len(W.shape) == 4 and units_first and W.shape[1] == pass_.input[0]:
         return W
     if len(W.shape) == 2 and len(W) == prod(pass_.input):
         return W.T.reshape((-1, *pass_.input))
-    raise ConfigError(f"layer {node.name!r} has weights {list(W.shape)}, which are no parts of {list(pass_.input)}.")
+    raise ConfigError(
+        f"layer {node.name!r} draws no parts of images of {list(pass_.input)}. "
+        "Begin with conv, or with dense on whole images."
+    )
 
 
 def _generative(network: Network) -> Any:

@@ -65,7 +65,7 @@ def command(
         return
     for path in drawn.values():
         click.echo(path)
-    missed = f"{survey.error:.4g}, {100.0 * survey.error / survey.power:.1f} % of the images' own mean square"
+    missed = f"{survey.error:.4g}, {100.0 * survey.missed:.1f} % of the images' own mean square"
     click.echo(f"mean squared error of the reconstructions: {missed} ({survey.samples:,} test images)")
     click.echo(f"classified like their image: {100.0 * survey.same:.2f} % of the reconstructions")
 
@@ -76,7 +76,7 @@ def _figures(found: Generated) -> dict[str, Any]:
     names, span = [found.names[c] for c in found.drawn], found.span
     note = f"; the first {len(names)} of {len(found.names)} classes" if len(names) < len(found.names) else ""
     inferred, same = found.survey.found[: len(names)], 100.0 * found.survey.same
-    missed = 100.0 * found.survey.error / found.survey.power
+    missed = 100.0 * found.survey.missed
     all_of_them = f"; of all, {same:.1f} % are classified like their image, {missed:.1f} % of the mean square is missed"
     return {
         "reconstructions": pictures.reconstructions(

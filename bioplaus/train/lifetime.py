@@ -204,9 +204,11 @@ def _at(
     allow_code: bool = False,
     **flags: Any,
 ) -> Session:
-    settings, source = configure(
-        folder.path / "config.yaml", dataset=dataset, data_dir=data_dir, allow_code=allow_code, **flags
-    )
+    path = folder.path / "config.yaml"
+    if not path.is_file():
+        text = f"open_run({str(folder.path)!r}).config"
+        raise RunError(f"{path}: is not there. Put it back; {text} is its text.")
+    settings, source = configure(path, dataset=dataset, data_dir=data_dir, allow_code=allow_code, **flags)
     if readout is not None and readout == _tested_at(settings, folder.path):
         readout = None  # there is nothing to change
     if readout is not None:

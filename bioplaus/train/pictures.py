@@ -113,7 +113,7 @@ def generated(session: Session, path: Path, seed: int) -> Generated:
     for c in drawn:
         image, outputs = rendering.liked(network, c, stream, rounds=ROUNDS, length=length, images=found.image)
         start = np.unravel_index(outputs.argmax(), outputs.shape)[1]
-        starts.append(found.image[start] * length / lengths[start])
+        starts.append(found.image[start] * length / np.maximum(lengths[start], 1e-30))
         liked.append(image)
     images = session.dataset.test.x[some].astype(np.float32)
     return Generated(

@@ -233,6 +233,23 @@ def test_a_run_by_its_log_has_its_pictures_in_its_folder(inside):
     assert done.code == 0 and pngs(inside.folder / "run" / "pictures") == ["trace-3.png"]
 
 
+@pytest.mark.parametrize("blank", [slice(1), slice(None)], ids=["one", "all"])
+def test_images_that_are_all_zero_have_pictures_too(inside, blank):
+    """Nothing can be brought to a length, and where all are blank nothing is missed: no percentage."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((360, 1, 8, 8), np.float32), np.arange(360) % 3
+    test = x[:12].copy()
+    test[blank] = 0.0
+    np.savez(inside.folder / "blank.npz", X=x, y=y, X_test=test, y_test=y[:12])
+    run = ["run", "rule.yaml", "--dataset", "blank.npz", "--network", "net.yaml", "--backend", "numpy", "--quiet"]
+    about = ["--epochs", "1", "--set", "data.preprocess=none"]
+    assert inside(*run, *about, "--out", "blank") == (0, "", "")
+    done = inside("generate", "blank")
+    assert (done.code, done.err) == (0, "")
+    assert ("nan % of the images' own mean square" in done.out) == (blank == slice(None))
+    assert np.isfinite(bioplaus.generate(inside.folder / "blank", data_dir=inside.folder).starts).all()
+
+
 def test_without_matplotlib_nothing_is_done_but_arrays_come(home, monkeypatch, capsys):
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     for args in (["generate", str(home / "run")], ["trace", str(home / "run"), "--index", "0"]):

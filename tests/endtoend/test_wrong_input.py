@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+from bioplaus.record import open_run
+
 RUN = ["run", "usf_bn_bm", "--dataset", "digits", "--epochs", "1", "--backend", "numpy"]
 OWN = ["run", "bm", "--backend", "numpy", "--set", "training.samples_per_batch=3", "--dataset"]
 RULES = {
@@ -219,6 +221,18 @@ def test_a_damaged_run_folder(program, finished, file, needed_by, how):
             assert contents(program.folder) == before
         else:
             assert (done.code, done.err) == (0, ""), (verb, done)
+
+
+def test_a_run_without_its_config_has_its_text_in_the_log(program, finished):
+    shutil.copytree(finished, program.folder / "run")
+    path = program.folder / "run" / "config.yaml"
+    path.unlink()
+    said = f"{path}: is not there. Put it back; open_run({str(path.parent)!r}).config is its text."
+    for verb in (["evaluate"], ["prune"], ["resume", "--epochs", 2]):
+        assert program(*verb, "run").line == said
+    path.write_text(open_run(path.parent).config)
+    assert program("evaluate", "run").code == 0
+    assert path.read_bytes() == (finished / "config.yaml").read_bytes()
 
 
 def test_a_damaged_summary_is_written_anew(program, finished):

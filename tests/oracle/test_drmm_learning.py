@@ -497,6 +497,36 @@ def test_dW_is_known_before_the_update_and_settled_once(engine, on):
         np.testing.assert_allclose(engine.W(net)[name], W[name] - dW[name], rtol=1e-12)
 
 
+@pytest.mark.parametrize("recipe", ["drmm", "drmm_em"])
+@on_each
+def test_momentum_sums_what_is_wanted_and_none_of_it_for_synapses_that_are_gone(engine, recipe, on):
+    """At rate 0 the same batch wants the same change c: -c, then -(1 + m) c; where a mask is 0, nothing."""
+    update = {"recipe": "sgd", "rate": 0.1, "momentum": 0.7}
+    pruning = {"recipe": "magnitude", "cut": {"recipe": "prune", "share": 0.4}}
+    net = built(on, defaults={"plasticity": recipe, "update": update, "pruning": pruning})
+    batch, sums = drawn(engine, net, 30), []
+    net.prune(1)
+    for _ in range(2):
+        net.accumulate(batch)
+        net.settle()
+        sums.append({name: dW + 0.0 for name, dW in engine.dW(net).items()})
+        net.update(rate=0.0)
+    for node in net.nodes:
+        name, gone = f"{node.name}.W", net.xp.host(node.survivors.mask) == 0
+        assert gone.any() and not sums[0][name][gone].any() and not sums[1][name][gone].any()
+        assert np.abs(sums[0][name]).max() > 1e-3
+        np.testing.assert_allclose(sums[1][name], 1.7 * sums[0][name], rtol=1e-9, atol=1e-12)
+
+
+def test_eigenvalues_below_the_cutoff_count_as_none():
+    """Two units, alone in samples of their own: A is diagonal, 4 and 1; beyond a quarter only the first one learns."""
+    map = mapped(NumPy("float64"), "dense")
+    u, x = np.diag([2.0, 1.0, 0.0]), np.ones((3, 6))
+    for cutoff, learn in ((0.24, [1, 1, 0]), (0.26, [1, 0, 0])):
+        change = wanted(LeastSquares(cutoff=cutoff), map, np.zeros((6, 3)), (x, u))
+        np.testing.assert_allclose(change, np.ones((6, 1)) * np.array([0.5, 1.0, 0.0]) * learn, atol=1e-12)
+
+
 @on_each
 def test_hebb_learns_to_reconstruct(engine, on):
     """Images from a model of this form: with switches inferred anew at every step, the error falls a long way."""

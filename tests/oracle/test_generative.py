@@ -529,6 +529,8 @@ def test_a_class_is_drawn_as_often_as_it_is_probable(engine, on):
     other = net.xp.host(net.pass_.chosen(output, batch, At(batch=4)))
     np.testing.assert_array_equal(np.bincount(again, minlength=3), counts)
     assert (again != other).any()
+    half = net.xp.host(net.pass_.chosen(output, batch, At(batch=3, visit=1)))
+    assert (again != half).any()  # the unlabelled half of a batch draws for itself
     assert set(net.xp.host(net.pass_.chosen(output, batch, TEST)).tolist()) == {0}
 
 

@@ -112,6 +112,22 @@ def test_the_product_of_a_cell_is_watched_over_all_its_steps(engine, on, rng):
     assert state["r.h.pruning.samples"] == T * N
 
 
+@pytest.mark.parametrize("by", ["coincidence", "contribution"])
+@on_each
+def test_a_word_is_active_where_it_stands(engine, by, on, rng):
+    """Word 0 too: its synapses are used wherever it is read and the unit behind is active."""
+    T, pruning = 5, {"recipe": "uili_sp", "by": by, "cut": NEVER, "momentum": 0.0}
+    layers = [{"e": {"embedding": 4, "words": 3}}, "tanh", {"out": {"dense": 3}}]
+    net = engine.net(layers, (), on=on, over=T, defaults={"pruning": pruning})
+    words, W = rng.integers(0, 3, (T, N)), engine.W(net)["e.W"]
+    net.accumulate(engine.batch(net, words, rng.integers(0, 3, (T, N))))
+    use = np.zeros((3, 4))
+    for word in words.ravel():
+        use[word] += (W[word] > 0) * (1.0 if by == "coincidence" else abs(W[word]))
+    np.testing.assert_allclose(engine.state(net)["e.pruning.use"], use / words.size, rtol=1e-12)
+    assert use[0].any() and use[1].any()
+
+
 @on_each
 def test_what_is_never_active_fades_as_a_power_of_the_momentum(engine, on, rng):
     for recipe in ("uili_sp", "uili_np"):
@@ -198,6 +214,16 @@ def test_of_equally_used_synapses_the_larger_weights_stay(rng):
         size = abs(given.W)
         assert size[there & found].min() > size[there & ~found].max()
     assert (given.use[stays] == 1.0).all()
+
+
+def test_at_the_threshold_itself_below_and_quality_take_and_wilson_leaves():
+    here = Seen(np.array([0.25, 0.5]), np.ones(2, bool), samples=50.0)
+    assert cut({"recipe": "below", "use": 0.25}).survivors(here, 1).tolist() == [False, True]
+    end = float(wilson(np.array(0.25), 50.0))
+    assert cut({"recipe": "wilson", "use": end}).survivors(here, 1).tolist() == [True, True]
+    W = np.array([1.0, -1.0, 3.0, -3.0, 0.0, 2.0, -2.0])  # of mean 0 and deviation 2
+    weights = Seen(abs(W), np.ones(7, bool), W)
+    assert cut({"recipe": "quality"}).survivors(weights, 1).tolist() == [False, False, True, True, False, False, False]
 
 
 def test_below_and_wilson_and_quality_are_thresholds(rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import numpy as np
@@ -207,8 +208,12 @@ def test_a_unit_alone_draws_its_filter(engine, on):
 
 
 def test_filters_of_a_layer_that_draws_no_images(engine):
-    with pytest.raises(ConfigError, match="'h' has weights"):
-        rendering.filters(built(engine, layers=["globalmeanpool", {"h": {"dense": 5}}, {"out": {"dense": 3}}]))
+    said = "layer 'h' draws no parts of images of [2, 4, 6]. Begin with conv, or with dense on whole images."
+    rest = ["relu", "flatten", {"out": {"dense": 3}}]
+    transposed = [{"h": {"conv_transposed": 2, "kernel": 3}}, *rest]  # its weights (2, 2, 3, 3) would pass for filters
+    for layers in (["globalmeanpool", {"h": {"dense": 5}}, "relu", rest[2]], transposed):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            rendering.filters(built(engine, layers=layers))
     with pytest.raises(ConfigError, match="renders nothing"):
         rendering.filters(built(engine, order="feedforward"))
 
