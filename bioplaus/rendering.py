@@ -301,26 +301,20 @@ def liked(
     return best, np.stack(outputs)
 
 
-def filters(network: Network) -> Array:
+def filters(network: Network) -> Array | None:
     """What every unit of the first layer draws: its weights as images (units, channels, y, x), or samples (units, ...).
 
-    Going down a unit adds z times this to the image, at its place, for a template z that reaches it.
-
-    Raises
-    ------
-    ConfigError     the first layer draws no images
+    Going down a unit adds z times this to the image, at its place, for a template z that reaches it. None where that is
+    not so: behind a pool, or in a transposed convolution.
     """
     pass_, node = _generative(network), network.nodes[0]
     W = network.xp.host(node.W)
-    units_first = getattr(node.map, "input_axis", None) == 1  # not so in a transposed convolution
-    if len(W.shape) == 4 and units_first and W.shape[1] == pass_.input[0]:
+    axis = getattr(node.map, "input_axis", None)
+    if axis == 1 and node.map.input == pass_.input:
         return W
-    if len(W.shape) == 2 and len(W) == prod(pass_.input):
+    if axis == 0 and len(W) == prod(pass_.input):
         return W.T.reshape((-1, *pass_.input))
-    raise ConfigError(
-        f"layer {node.name!r} draws no parts of images of {list(pass_.input)}. "
-        "Begin with conv, or with dense on whole images."
-    )
+    return None
 
 
 def _generative(network: Network) -> Any:

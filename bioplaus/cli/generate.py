@@ -65,6 +65,8 @@ def command(
         return
     for path in drawn.values():
         click.echo(path)
+    if found.filters is None:
+        click.echo(f"no filters.png: units of layer {found.layer!r} draw no images")
     missed = f"{survey.error:.4g}, {100.0 * survey.missed:.1f} % of the images' own mean square"
     click.echo(f"mean squared error of the reconstructions: {missed} ({survey.samples:,} test images)")
     click.echo(f"classified like their image: {100.0 * survey.same:.2f} % of the reconstructions")
@@ -78,12 +80,14 @@ def _figures(found: Generated) -> dict[str, Any]:
     inferred, same = found.survey.found[: len(names)], 100.0 * found.survey.same
     missed = 100.0 * found.survey.missed
     all_of_them = f"; of all, {same:.1f} % are classified like their image, {missed:.1f} % of the mean square is missed"
-    return {
+    figures = {
         "reconstructions": pictures.reconstructions(
             found.images, found.reconstructions, found.labels, found.inferred, found.names, span, all_of_them + note
         ),
         "samples": pictures.samples(found.samples, inferred, names, span, note),
         "templates": pictures.templates(found.templates, inferred, names, span, note),
         "liked": pictures.liked(found.liked, found.starts, found.survey.templates[: len(names)], inferred, names, note),
-        "filters": pictures.filters(found.filters, found.layer),
     }
+    if found.filters is not None:
+        figures["filters"] = pictures.filters(found.filters, found.layer)
+    return figures

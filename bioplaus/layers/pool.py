@@ -44,14 +44,14 @@ class MaxPoolUnit:
             sign, self.sign = self.sign, None
             x = x * self.unmasked(sign)
             size, which = self.xp.maxpool(x, self.window)
-            return size * sign, (x, which)
+            return size * sign, (x, which, sign)
         y, which = self.xp.maxpool(x, self.window)
-        return y, (x, which)
+        return y, (x, which, None)
 
     def back(self, dy: Array, cache: Any, top: Array, learn: Learn) -> Array:
-        """To the winners."""
-        x, which = cache
-        return self.xp.maxpool_back(dy, x, which, self.window)
+        """To the winners; a sign of 0 has none."""
+        x, which, sign = cache
+        return self.xp.maxpool_back(dy if sign is None else dy * sign * sign, x, which, self.window)
 
     @property
     def renders(self) -> bool:
@@ -60,7 +60,7 @@ class MaxPoolUnit:
 
     def render(self, z: Array, cache: Any, watch: Watch | None) -> tuple[Array, Any]:
         """z at the winners."""
-        x, which = cache
+        x, which, _ = cache
         return self.xp.maxpool_back(z, x, which, self.window), cache
 
     def render_back(self, d: Array, trace: Any, learn: Learn, errors: Mapping[str, Array]) -> Array:
@@ -77,7 +77,7 @@ class MaxPoolUnit:
 
     def switches(self, cache: Any) -> Array:
         """1 at the winners, (N, C, H, W)."""
-        x, which = cache
+        x, which, _ = cache
         return self.xp.maxpool_back(self.xp.zeros(which.shape) + 1.0, x, which, self.window)
 
     def drawn(self, chance: Array, samples: int, stream: Stream) -> Any:
@@ -85,7 +85,7 @@ class MaxPoolUnit:
         u = self.xp.zeros((samples, *chance.shape))
         self.xp.uniform(stream, u)
         waiting = -self.xp.log(1.0 - u) / self.xp.maximum(chance, 1e-30)  # the shortest of exponential times wins
-        return waiting, self.xp.maxpool(-waiting, self.window)[1]
+        return waiting, self.xp.maxpool(-waiting, self.window)[1], None
 
 
 @dataclass(frozen=True)

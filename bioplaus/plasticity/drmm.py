@@ -66,7 +66,7 @@ class LeastSquares:
     What it wants is W + A^-1 (H - A W), with the Moore-Penrose inverse: a unit that was never on keeps its weights.
     Eigenvalues of A below ``cutoff`` of the largest count as 0. Activity goes up through filters of length one
     (``unit_norm``): without, the length of W would swing between two values from step to step. ``nonnegative``: weights
-    are cut off at 0.
+    are cut off at 0. Where synapses are pruned, what the others take is still the solution with all of them.
 
     Source: Patel, Convnets from first principles (slides), EM for the DRMM; the Toeplitz form is our own derivation.
     """

@@ -55,8 +55,7 @@ class Contribution:
 
     def now(self, map: Map, local: Local, W: Array) -> Array:
         """See Estimate."""
-        x = local.x if map.input == () else map.xp.abs(local.x)
-        return _together(map, x, local.y) * map.xp.abs(W)
+        return _together(map, map.xp.abs(local.x), local.y) * map.xp.abs(W)
 
 
 class Activity:

@@ -45,7 +45,8 @@ class Generated(Shown):
     templates (classes drawn, ...) : those of the survey
     starts, liked (classes drawn, ...) : where climbing to the largest output of each class began, one of ``images``
         brought to their mean length, and where it ended; in the network's units
-    layer, filters (units, C, H, W) : the first layer, and what each of its units draws, in the network's units
+    layer, filters (units, C, H, W) : the first layer, and what each of its units draws, in the network's units; None
+        where they draw no images
     span : least and greatest value of the test images given
     """
 
@@ -60,7 +61,7 @@ class Generated(Shown):
     starts: Array
     liked: Array
     layer: str
-    filters: Array
+    filters: Array | None
     span: tuple[float, float]
 
 

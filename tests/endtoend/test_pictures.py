@@ -250,6 +250,15 @@ def test_images_that_are_all_zero_have_pictures_too(inside, blank):
     assert np.isfinite(bioplaus.generate(inside.folder / "blank", data_dir=inside.folder).starts).all()
 
 
+def test_where_the_first_layer_draws_no_images_all_else_is_drawn(inside):
+    (inside.folder / "pooled.yaml").write_text(NETWORK.replace("layers:\n", "layers:\n- maxpool: 2\n"))
+    run = ["run", "rule.yaml", "--dataset", "digits", "--network", "pooled.yaml", "--backend", "numpy", "--quiet"]
+    assert inside(*run, "--epochs", "1", "--out", "pooled") == (0, "", "")
+    done = inside("generate", "pooled")
+    assert pngs(inside.folder / "pooled" / "pictures") == sorted(f"{name}.png" for name in NAMES[:-1])
+    assert "no filters.png: units of layer 'conv1' draw no images\n" in done.out
+
+
 def test_without_matplotlib_nothing_is_done_but_arrays_come(home, monkeypatch, capsys):
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     for args in (["generate", str(home / "run")], ["trace", str(home / "run"), "--index", "0"]):

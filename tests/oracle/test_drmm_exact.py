@@ -158,11 +158,24 @@ def test_signed_maps_are_s_times_maxpool_of_relu_of_s_n(engine, on):
 
 
 def test_signed_inference_learns_down_the_slope(engine):
-    """Signs and switches are constants: central differences of the loss in random directions."""
     inner = {"recipe": "sample_clustering", "layer": "c1", "centres": 2, "weight": 0.3, "memory": 1 - 1e-12}
     losses = {"cross_entropy": {}, "reconstruction": {"weight": 0.5}, "nonnegativity": {}, "inner": inner}
     net = built(order={"signed": True}, losses=losses)
     filled(net, 7, signed=("c1", "c2", "out"))
+    slopes_agree(engine, net)
+
+
+def test_a_pool_whose_template_is_0_hands_no_error_down(engine):
+    """y = 0 max(0 n) there, whatever n."""
+    layers = [{"c1": {"conv": 3, "kernel": 3, "pad": "half"}}, {"maxpool": 2}, "flatten", {"out": {"dense": 3}}]
+    net = built("numpy", layers, IMAGE, order={"signed": True}, losses={"cross_entropy": {}})
+    filled(net, 7, signed=("c1", "out"))
+    net.nodes[1].weights.W[::2, :2] = 0.0  # of two classes
+    slopes_agree(engine, net, of="c1")
+
+
+def slopes_agree(engine, net, of=""):
+    """Signs and switches are constants: central differences of the loss in random directions."""
     rng = np.random.default_rng(8)
     batch = engine.batch(net, rng.standard_normal((6, *IMAGE)), rng.integers(0, 3, 6))
     net.begin_epoch(batch, 0)
@@ -174,6 +187,8 @@ def test_signed_inference_learns_down_the_slope(engine):
             return float(net.loss.total(net._scores(net._up(batch, at)[0], batch, at)[0]))
 
     for parameter in net.parameters():
+        if not parameter.name.startswith(of):
+            continue
         step = rng.standard_normal(parameter.W.shape) * 1e-6
         slope = float((parameter.dW * step).sum())
         parameter.W += step
