@@ -73,7 +73,7 @@ class Survey:
         return self.error / self.power if self.power else float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerPath:
     """One layer on the way of one image up and down; arrays in the shape of the layer, before any pool behind it.
 
@@ -89,6 +89,9 @@ class LayerPath:
     activity: Array
     template: Array
     rendered: Array
+
+    def __repr__(self) -> str:
+        return f"<{self.layer}: {self.activity.size:,} units, {int(self.active.sum()):,} active>"
 
     @property
     def contribution(self) -> Array:

@@ -5,7 +5,7 @@ Images are in the units of the data set: what is rendered is scaled back, and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +23,19 @@ PER_CLASS = 4  # test images and samples of each
 ROUNDS = 10  # of the climb to the image a class likes best
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Shown:
     """Of a run in the folder ``path``, on a data set with classes of these names."""
 
     path: Path
     names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        arrays = {key: value for key, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return f"<{self.path}: {', '.join(f'{key} {value.shape}' for key, value in arrays.items())}>"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Generated(Shown):
     """What ``generate`` gives. ``drawn`` are the classes of the pictures, the first few; axes of images (..., C, H, W).
 
@@ -65,7 +69,7 @@ class Generated(Shown):
     span: tuple[float, float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Traced(Shown):
     """What ``trace`` gives of one test image.
 
@@ -87,7 +91,7 @@ class Traced(Shown):
     image: Array
     reconstruction: Array
     saliency: Array
-    layers: list[LayerPath] = field(repr=False)
+    layers: list[LayerPath]
 
 
 def generated(session: Session, path: Path, seed: int) -> Generated:

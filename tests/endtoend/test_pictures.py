@@ -186,6 +186,8 @@ def test_trace_follows_one_image(inside, home):
     rendered = (traced.reconstruction - scale.mean) * scale.scale
     np.testing.assert_allclose(traced.saliency, seen * rendered, atol=1e-4)
     assert traced.error == pytest.approx(((seen - rendered) ** 2).mean(), rel=1e-4)
+    arrays = "posterior (10,), image (1, 8, 8), reconstruction (1, 8, 8), saliency (1, 8, 8)"
+    assert repr(traced) == f"<{home / 'run'}: {arrays}>"
 
 
 def test_the_log_has_what_is_rendered(home):

@@ -73,7 +73,11 @@ def agrees(shown: str, printed: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, README.parent / "docs/time.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [README, *(README.parent / "docs" / name for name in ("time.md", "generative.md"))],
+    ids=lambda page: page.name,
+)
 def test_a_page_does_what_it_says(tmp_path, page):
     assert follow(page.read_text(encoding="utf-8"), tmp_path) > 0
 

@@ -185,6 +185,7 @@ def test_what_the_units_with_most_of_it_carry():
     assert path.carried(0.25) == pytest.approx(7 / 11)
     assert path.carried(0.26) == pytest.approx(9 / 11)  # no fewer than the share
     assert path.carried(1.0) == pytest.approx(1.0)
+    assert repr(path) == "<c: 8 units, 6 active>"
     assert LayerPath("c", activity, activity, np.zeros((2, 2, 2))).carried() == 0.0
 
 
