@@ -209,20 +209,14 @@ class _Builder:
                 )
 
     def check_norms(self) -> None:
-        """A norm asked for stands nowhere if the network has no place for it."""
-        network = f"network {self.config.network.name!r}"
-        if self.config.defaults.norm["recipe"] != "none" and not self.has_norm:
-            raise ConfigError(
-                f"{configs.where(self.config, 'defaults.norm')}: {network} has no place for a norm. "
-                "Put `norm` after its weight layers, or set defaults.norm to none."
-            )
+        """A norm asked for by name stands nowhere if the network has no place for it."""
         for address, override in self.config.layers:
             names = matching(address, self.weighted, self.states)
             asked = [name for name in names if "norm" in override and self.choices[name]["norm"]["recipe"] != "none"]
             if asked and not {configs.original(name) for name in self.has_norm}.intersection(asked):
                 where = configs.where(self.config, f"layers.{address}.norm")
                 raise ConfigError(
-                    f"{where}: {network} has no norm after {', '.join(asked)}. "
+                    f"{where}: network {self.config.network.name!r} has no norm after {', '.join(asked)}. "
                     "Put a `norm` there in its layers, or leave this out."
                 )
 
@@ -246,7 +240,7 @@ class _Builder:
                         "apart as they are wide), or another pass."
                     )
             except (ShapeError, ValueError) as error:
-                if isinstance(error, ShapeError) and error.__cause__ is not None:  # the chain of a block has said where
+                if isinstance(error, ShapeError) and error.__cause__ is not None:  # it says where already
                     raise
                 raise ShapeError(f"{item.where}: {error}" if item.where else str(error)) from error
             if unit is None:
@@ -390,7 +384,7 @@ class _Site:
         try:
             state = norm.init(self.xp, shape, builder.visits, groups)
         except (ShapeError, ValueError) as error:
-            raise ConfigError(f"{builder.where('norm', layer)}: {error}") from error
+            raise ShapeError(f"{builder.where('norm', layer)}: {error}") from error
         unit: Any = NormSite(layer, self.xp, norm, state)
         chain, frozen = builder.part("update", layer), builder.part("plasticity", layer) is None
         unit.numbers = Numbers.of(

@@ -353,7 +353,7 @@ def _losses(settings: config.Config) -> list[Any]:
 
 
 def _fits(settings: config.Config, network: Network, dataset: Dataset) -> None:
-    """Whether the network scores the data's classes."""
+    """Whether the network scores the data's classes, and has places for the norm the rule asks for."""
     name, classes = settings.network.name, dataset.classes
     if dataset.is_text != bool(network.steps):
         what, wanted = ("a text", "") if dataset.is_text else ("no text", "no ")
@@ -366,6 +366,12 @@ def _fits(settings: config.Config, network: Network, dataset: Dataset) -> None:
         raise ShapeError(
             f"network {name!r} ends in samples of shape {network.output}, the data set has {has}. "
             "Let its last layer be {dense: classes}."
+        )
+    chosen_by_layer = any("norm" in choices for _, choices in settings.layers)
+    if settings.defaults.norm["recipe"] != "none" and not network.norms and not chosen_by_layer:
+        raise ConfigError(
+            f"{config.where(settings, 'defaults.norm')}: network {name!r} has no place for a norm. "
+            "Put `norm` after its weight layers, or set defaults.norm to none."
         )
 
 

@@ -223,6 +223,14 @@ def test_a_damaged_run_folder(program, finished, file, needed_by, how):
             assert (done.code, done.err) == (0, ""), (verb, done)
 
 
+def test_a_norm_for_all_needs_a_place_unless_layers_leave_it_out(program):
+    (program.folder / "flat.yaml").write_text("input: [1, 8, 8]\nlayers:\n- flatten\n- fc: {dense: classes}\n")
+    flat = [*RUN, "--network", "flat.yaml", "--out", "run", "--quiet"]
+    said = "defaults.norm: network 'flat' has no place for a norm. Put `norm` after its weight layers, or set defaults."
+    assert said in program(*flat).line
+    assert program(*flat, "--set", "layers.fc.norm=none").code == 0
+
+
 def test_a_run_without_its_config_has_its_text_in_the_log(program, finished):
     shutil.copytree(finished, program.folder / "run")
     path = program.folder / "run" / "config.yaml"

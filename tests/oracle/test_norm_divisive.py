@@ -336,9 +336,9 @@ def test_what_cannot_be_is_said_in_one_line_behind_its_place(message):
     assert "\n" not in str(error.value)
 
 
-def test_a_reference_that_does_not_fit_a_layer_names_the_place_in_the_network(engine):
+def test_a_reference_that_does_not_fit_a_layer_names_it(engine):
     layers = [{"c": {"conv": 3, "kernel": 3}}, "norm", "flatten", {"f": {"dense": 4}}, "norm", {"o": {"dense": 3}}]
-    with pytest.raises(Exception, match="a statistic would be of one number") as error:
+    with pytest.raises(Exception, match=r"layers.f.norm: .* a statistic would be of one number") as error:
         engine.net(layers, (2, 5, 5), defaults={"norm": "instance"})
     assert type(error.value).__name__ == "ShapeError"
 

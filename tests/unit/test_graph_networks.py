@@ -424,15 +424,6 @@ def test_a_norm_belongs_to_some_layer(tmp_path):
         built(tmp_path / "n.yaml", classes=3)
 
 
-def test_a_norm_for_all_needs_a_place_somewhere():
-    with pytest.raises(
-        UserError, match=r"^rule: defaults.norm: network 'unnamed' has no place for a norm. Put `norm` after"
-    ):
-        built({"input": [3], "layers": [{"fc": {"dense": 3}}]}, classes=3)
-    there = {"input": [3], "layers": [{"fc": {"dense": 3}}, "norm"]}
-    assert not built(there, rule={**PLAIN, "layers": {"fc": {"norm": "none"}}}, classes=3).norms
-
-
 def test_a_norm_that_does_not_fit_is_told_where_it_was_chosen(tmp_path):
     (tmp_path / "r.yaml").write_text(
         "defaults: {update: {rate: 1.0}}\nlayers:\n  c: {norm: {recipe: divisive, window: 4}}\n"
