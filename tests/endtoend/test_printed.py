@@ -232,7 +232,8 @@ def test_where_the_folder_goes(program):
 def test_a_state_is_said_behind_its_cell(program):
     """It has a norm and learns; what it does not have is left open."""
     sets = ["layers.lstm1.c.norm=layer", "layers.lstm2.c.norm=none", "layers.lstm2.c.update.rate=0.5"]
-    args = ["run", "ptb_base", "--network", "ptb_lstm", "--dataset", "ptb", "--epochs", 1]
+    (program.folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 200)
+    args = ["run", "ptb_base", "--network", "ptb_lstm", "--dataset", "./text.txt", "--epochs", 1]
     done = program(*args, *(word for each in sets for word in ("--set", each)), batch=1, by=signal.SIGINT)
     table = [line.split() for line in done.out.splitlines()[2:11]]
     assert [row[0] for row in table[1:8]] == ["embed", "lstm1.x", "lstm1.h", "lstm1.c", "lstm2.x", "lstm2.h", "lstm2.c"]
